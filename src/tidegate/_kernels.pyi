@@ -1,0 +1,129 @@
+"""The compiled kernels: addresses and sizes in, results written in place.
+
+Every array is named by its address (`tensor.data_ptr()`, `array.ctypes.data`); an absent one is 0.
+Nothing is checked here but what would crash; `tidegate.ops` and `tidegate.nn` check shapes and types
+before they call. Strides count elements, not bytes; the last axis is always contiguous.
+"""
+
+from typing import Final
+
+ISA: Final[str]  # "avx512", "avx2", "neon" or "scalar": what runs; TIDEGATE_ISA chooses
+
+RESET_AFTER: Final[int]
+RESET_BEFORE: Final[int]
+RESET_NONE: Final[int]
+
+def isas() -> list[str]:
+    """Instruction sets in this build that this machine can run, widest first."""
+
+class Weights:
+    """The packed weights of one direction of one layer: a snapshot, immutable, thread-safe.
+
+    weight_ih (3 * hidden, input), weight_hh (3 * hidden, hidden), bias_ih and bias_hh (3 * hidden),
+    gates stacked r, z, n, contiguous; a bias may be 0. With `RESET_NONE` there are two gates,
+    z and n, and the leading sizes are 2 * hidden.
+    """
+
+    def __init__(
+        self,
+        double: bool,
+        reset: int,
+        input: int,
+        hidden: int,
+        weight_ih: int,
+        weight_hh: int,
+        bias_ih: int,
+        bias_hh: int,
+        backward: bool,  # also pack what gru_backward needs
+    ) -> None: ...
+    nbytes: Final[int]
+
+def saved_size(weights: Weights, rows: int) -> int:
+    """Elements of the `saved` buffer for `rows` = sum of lengths (time * batch without lengths)."""
+
+def gru_forward(
+    forward: Weights,
+    reverse: Weights | None,  # second direction, run side by side
+    threads: int,
+    time: int,
+    batch: int,
+    x: int,
+    x_time: int,  # stride of a step
+    x_batch: int,  # stride of a row
+    offsets: int,  # int64 (time,): packed layout, step t starts at row offsets[t]; else 0.
+    #                With it element (t, b) of x and output lies at (offsets[t] + b) * *_batch.
+    lengths: int,  # int64 (batch,), 0 <= length <= time; else 0. Any order (packed: descending).
+    keep: int,  # multiplier of the incoming state, before each step; else 0
+    keep_time: int,
+    keep_batch: int,
+    keep_unit: int,  # 0: one number a row; 1: one a unit
+    mask: int,  # multiplier (directions, batch, hidden) of the state where it meets weight_hh only,
+    #             the same at every step: variational recurrent dropout; else 0
+    h_0: int,  # (directions, batch, hidden); else 0 for zeros
+    output: int,  # (time, batch, directions * hidden); cells past a row's length are set to 0
+    output_time: int,
+    output_batch: int,
+    h_n: int,  # (directions, batch, hidden): each row's state at its own end
+    saved: int,  # (directions, saved_size): gates kept for gru_backward; 0: it recomputes them
+    gates: int,  # (gate, ...) as output for each gate (r, z, n; z, n with RESET_NONE); else 0
+    gates_gate: int,  # stride from gate to gate; steps and rows have the strides of output
+) -> None:
+    """Run one layer over a sequence, in one or both directions."""
+
+def gru_backward(
+    forward: Weights,
+    reverse: Weights | None,
+    threads: int,
+    time: int,
+    batch: int,
+    x: int,
+    x_time: int,
+    x_batch: int,
+    offsets: int,
+    lengths: int,
+    keep: int,
+    keep_time: int,
+    keep_batch: int,
+    keep_unit: int,
+    mask: int,
+    h_0: int,
+    output: int,
+    output_time: int,
+    output_batch: int,
+    saved: int,
+    d_output: int,  # else 0
+    d_output_time: int,
+    d_output_batch: int,
+    d_h_n: int,  # (directions, batch, hidden); else 0
+    d_gates: int,  # gradient of `gates`, laid out as output for each gate; else 0
+    d_gates_gate: int,
+    d_gates_time: int,
+    d_gates_batch: int,
+    d_x: int,  # OUT, strides of its own, every valid cell written; else 0
+    d_x_time: int,
+    d_x_batch: int,
+    d_h_0: int,  # OUT (directions, batch, hidden); else 0
+    d_keep: int,  # OUT (directions, time, batch, hidden), contiguous, always one a unit, every cell
+    #               written (0 past the length); else 0
+    d_weight_ih: int,  # OUT (directions, gates * hidden, input); else 0
+    d_weight_hh: int,  # OUT (directions, gates * hidden, hidden); else 0
+    d_bias_ih: int,  # OUT (directions, gates * hidden); else 0
+    d_bias_hh: int,  # OUT (directions, gates * hidden); else 0
+) -> None:
+    """Gradients of one layer; arguments as given to `gru_forward`, and its results."""
+
+class Cell:
+    """One step at a time through a stack of layers, all buffers its own: the streaming kernel."""
+
+    def __init__(self, layers: list[Weights], batch: int) -> None: ...
+    def step(self, x: int, h: int) -> None:
+        """One step for all rows: x (batch, input), h (layers, batch, hidden) updated in place."""
+
+def sigmoid(double: bool, size: int, x: int, y: int) -> None:
+    """Elementwise, as the kernels compute it; for tests."""
+
+def tanh(double: bool, size: int, x: int, y: int) -> None:
+    """Elementwise, as the kernels compute it; for tests."""
+
+def flops(seconds: float) -> float:
+    """Fused multiply-adds a second of one core times two, measured; for benchmarks."""
