@@ -16,6 +16,9 @@ RESET_NONE: Final[int]
 def isas() -> list[str]:
     """Instruction sets in this build that this machine can run, widest first."""
 
+def default_threads() -> int:
+    """Threads for a caller who names none: OpenMP's number; 1 in a forked child."""
+
 class Weights:
     """The packed weights of one direction of one layer: a snapshot, immutable, thread-safe.
 

@@ -1,0 +1,356 @@
+#include "dispatch.hpp"
+
+#include <omp.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <numeric>
+#include <stdexcept>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace tidegate {
+
+#define TIDEGATE_DECLARE(isa) \
+  namespace isa {             \
+  extern const KernelSet kernels; \
+  }
+TIDEGATE_DECLARE(scalar)
+#ifdef TIDEGATE_HAS_avx2
+TIDEGATE_DECLARE(avx2)
+#endif
+#ifdef TIDEGATE_HAS_avx512
+TIDEGATE_DECLARE(avx512)
+#endif
+#ifdef TIDEGATE_HAS_neon
+TIDEGATE_DECLARE(neon)
+#endif
+
+namespace {
+
+// ---- instruction sets ------------------------------------------------------------------------
+
+std::vector<const KernelSet*> available() {
+  std::vector<const KernelSet*> sets;
+#ifdef TIDEGATE_HAS_avx512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("fma"))
+    sets.push_back(&avx512::kernels);
+#endif
+#ifdef TIDEGATE_HAS_avx2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    sets.push_back(&avx2::kernels);
+#endif
+#ifdef TIDEGATE_HAS_neon
+  sets.push_back(&neon::kernels);
+#endif
+  sets.push_back(&scalar::kernels);
+  return sets;
+}
+
+const KernelSet* choose() {
+  const auto sets = available();
+  const char* wanted = std::getenv("TIDEGATE_ISA");
+  if (!wanted || !*wanted) return sets.front();
+  std::string names;
+  for (const KernelSet* set : sets) {
+    if (std::strcmp(set->name, wanted) == 0) return set;
+    names += names.empty() ? set->name : std::string(", ") + set->name;
+  }
+  throw std::runtime_error("TIDEGATE_ISA=" + std::string(wanted) +
+                           " is not available here; this machine can run " + names);
+}
+
+// ---- memory ----------------------------------------------------------------------------------
+
+// Scratch that a thread keeps between calls; it only grows.
+struct Scratch {
+  char* p = nullptr;
+  std::size_t size = 0;
+
+  ~Scratch() { std::free(p); }
+  char* get(std::size_t bytes) {
+    if (bytes > size) {
+      std::free(p);
+      size = (bytes + 4095) / 4096 * 4096;
+      p = static_cast<char*>(std::aligned_alloc(4096, size));
+      if (!p) {
+        size = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return p;
+  }
+};
+
+thread_local Scratch own_scratch, shared_scratch[2];
+
+// ---- threads ---------------------------------------------------------------------------------
+
+// OpenMP's threads do not survive a fork; a child of a process that used them works alone.
+bool forked = false;
+const int watch_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+// How one direction is shared out.
+struct Split {
+  int ranks;
+  bool by_units;
+};
+
+constexpr double worth_a_thread = 2e5;     // flops of a call
+constexpr double worth_a_barrier = 4e4;    // flops of a step
+
+template <class T>
+Split choose_split(const Call<T>& c, int threads, bool backward) {
+  const Shape& shape = c.weights->shape;
+  const double step = 2.0 * gates_of(shape.reset) * c.batch * shape.hidden * shape.hidden;
+  const index groups = (shape.hidden + kernels_of<T>().group - 1) / kernels_of<T>().group;
+  if (threads <= 1 || step * c.time < worth_a_thread) return {1, false};
+  const double weights = double(gates_of(shape.reset)) * shape.hidden *
+                         (shape.hidden + shape.input) * sizeof(T);
+  const index per_thread = c.batch / threads;
+  const bool few_rows = per_thread < (backward ? 4 : 2);
+  const bool heavy = weights > (backward ? 8e6 : 4e6) && per_thread < 64;
+  if (!few_rows && !heavy) return {threads, false};
+  const int useful = int(std::min<index>(threads, groups));
+  if (step < worth_a_barrier || useful < 2) {
+    const int by_rows = int(std::min<index>(threads, c.batch));
+    return {by_rows, false};
+  }
+  return {useful, true};
+}
+
+// The rows of a call, longest first, and the slices that share them.
+struct Shares {
+  std::vector<index> rows, lengths, cells;
+  std::vector<Slice> slices;
+  Barrier barrier;
+};
+
+template <class T>
+void share(const Call<T>& c, Split split, Shares& to) {
+  const index n = c.batch;
+  to.rows.resize(n);
+  to.lengths.resize(n);
+  std::iota(to.rows.begin(), to.rows.end(), index(0));
+  const auto length = [&](index row) { return c.lengths ? index(c.lengths[row]) : c.time; };
+  if (c.lengths)
+    std::stable_sort(to.rows.begin(), to.rows.end(),
+                     [&](index a, index b) { return length(a) > length(b); });
+  const index groups =
+      (c.weights->shape.hidden + kernels_of<T>().group - 1) / kernels_of<T>().group;
+  const int ranks = split.ranks;
+  if (!split.by_units && c.lengths && ranks > 1) {  // dealt like cards: equal sums of lengths
+    std::vector<index> dealt;
+    dealt.reserve(n);
+    for (int rank = 0; rank < ranks; ++rank)
+      for (index i = rank; i < n; i += ranks) dealt.push_back(to.rows[i]);
+    to.rows = std::move(dealt);
+  }
+  for (index i = 0; i < n; ++i) to.lengths[i] = length(to.rows[i]);
+  std::memset(&to.barrier, 0, sizeof to.barrier);
+  index begin = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const index dealt = (n - rank + ranks - 1) / ranks;
+    const index count = split.by_units ? n
+                        : c.lengths    ? dealt
+                                       : n * (rank + 1) / ranks - n * rank / ranks;
+    const index from = split.by_units ? 0 : begin;
+    begin += count;
+    to.slices.push_back({to.rows.data() + from, to.lengths.data() + from, count,
+                         split.by_units ? groups * rank / ranks : 0,
+                         split.by_units ? groups * (rank + 1) / ranks : groups, rank, ranks,
+                         split.by_units, &to.barrier, 0});
+  }
+}
+
+// First cell of each row among all cells, row by row: where forward leaves its gates.
+template <class T>
+void number_cells(Call<T>& c, std::vector<index>& cells) {
+  if (!c.saved) return;
+  cells.resize(c.batch);
+  index next = 0;
+  for (index row = 0; row < c.batch; ++row) {
+    cells[row] = next;
+    next += c.lengths ? index(c.lengths[row]) : c.time;
+  }
+  c.row_cell = cells.data();
+}
+
+template <class F>
+void in_parallel(int threads, F body) {
+  if (threads == 1) {
+    const FlushDenormals flush;
+    body(0);
+    return;
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    const FlushDenormals flush;
+    // OpenMP may grant fewer threads than asked; every share has to run, and shares that meet at
+    // a barrier have to run at once, so `run` asks first what it can have.
+    body(omp_get_thread_num());
+  }
+}
+
+// Threads that OpenMP will really grant.
+int granted(int wanted) {
+  if (wanted <= 1 || forked || omp_in_parallel()) return 1;
+  return std::min({wanted, omp_get_thread_limit(), 64});
+}
+
+template <class T, class Size, class Kernel>
+void run(Call<T>* calls, int directions, int threads, bool backward, Size own_size,
+         Size shared_size, Kernel kernel) {
+  threads = granted(threads);
+  const bool side_by_side = directions == 2 && threads > 1;
+  const int each = side_by_side ? threads / 2 : threads;
+  Shares shares[2];
+  Arena common[2];
+  int ranks[2] = {0, 0};
+  for (int d = 0; d < directions; ++d) {
+    number_cells(calls[d], shares[d].cells);
+    share(calls[d], choose_split(calls[d], each, backward), shares[d]);
+    ranks[d] = int(shares[d].slices.size());
+    common[d] = {shared_scratch[d].get(shared_size(calls[d], shares[d].slices[0])), 0};
+  }
+  const auto work = [&](int d, int rank) {
+    Slice& slice = shares[d].slices[rank];
+    kernel(calls[d], slice, Arena{own_scratch.get(own_size(calls[d], slice)), 0}, common[d]);
+  };
+  if (side_by_side)
+    in_parallel(ranks[0] + ranks[1],
+                [&](int i) { i < ranks[0] ? work(0, i) : work(1, i - ranks[0]); });
+  else
+    for (int d = 0; d < directions; ++d) in_parallel(ranks[d], [&](int i) { work(d, i); });
+}
+
+}  // namespace
+
+const KernelSet& kernels() {
+  static const KernelSet* const set = choose();
+  return *set;
+}
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const KernelSet* set : available()) names.emplace_back(set->name);
+  return names;
+}
+
+int default_threads() { return forked ? 1 : omp_get_max_threads(); }
+
+template <class T>
+void run_forward(Call<T>* calls, int directions, int threads) {
+  const Kernels<T>& k = kernels_of<T>();
+  run(calls, directions, threads, false, k.forward_scratch, k.forward_shared, k.forward);
+}
+
+template <class T>
+void run_backward(Call<T>* calls, int directions, int threads) {
+  const Kernels<T>& k = kernels_of<T>();
+  if (directions == 1 || !calls[0].d_x)
+    return run(calls, directions, threads, true, k.backward_scratch, k.backward_shared,
+               k.backward);
+  // Both directions have a gradient of the input: the second goes to a buffer and is added.
+  Call<T>& second = calls[1];
+  const index input = second.weights->shape.input;
+  const index rows = second.offsets ? std::accumulate(second.lengths, second.lengths + second.batch,
+                                                      index(0))
+                                    : second.time * second.batch;
+  std::vector<T> d_x(std::size_t(rows) * input);
+  const Call<T> first = calls[0];
+  second.d_x = d_x.data();
+  second.d_x_batch = input;
+  second.d_x_time = second.batch * input;
+  run(calls, directions, threads, true, k.backward_scratch, k.backward_shared, k.backward);
+  const auto add = [&](T* to, const T* from) {
+    for (index i = 0; i < input; ++i) to[i] += from[i];
+  };
+  if (second.offsets)
+    for (index row = 0; row < rows; ++row)
+      add(first.d_x + row * first.d_x_batch, d_x.data() + row * input);
+  else
+    for (index t = 0; t < second.time; ++t)
+      for (index b = 0; b < second.batch; ++b)
+        add(first.d_x + t * first.d_x_time + b * first.d_x_batch,
+            d_x.data() + (t * second.batch + b) * input);
+}
+
+template void run_forward(Call<float>*, int, int);
+template void run_forward(Call<double>*, int, int);
+template void run_backward(Call<float>*, int, int);
+template void run_backward(Call<double>*, int, int);
+
+template <class T>
+Stepper<T>::Stepper(const std::vector<const Packed<T>*>& layers, index batch)
+    : rows_(batch), lengths_(batch, 1), memory_(nullptr) {
+  std::iota(rows_.begin(), rows_.end(), index(0));
+  const Kernels<T>& k = kernels_of<T>();
+  std::size_t bytes = 64;
+  index at = 0;
+  for (const Packed<T>* layer : layers) {
+    Call<T> c{};
+    c.weights = layer;
+    c.time = 1;
+    c.batch = batch;
+    c.x_batch = layer->shape.input;
+    c.output_batch = layer->shape.hidden;
+    static const T present{};
+    c.h_0 = &present;  // what the buffers need to know; step() gives the address
+    calls_.push_back(c);
+    state_at_.push_back(at);
+    at += batch * layer->shape.hidden;
+    const Slice slice{rows_.data(), lengths_.data(), batch, 0, 0, 0, 1, false, nullptr, 0};
+    bytes = std::max(bytes, k.forward_scratch(c, slice));
+  }
+  memory_ = static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+  if (!memory_) throw std::bad_alloc();
+}
+
+template <class T>
+Stepper<T>::~Stepper() {
+  std::free(memory_);
+}
+
+template <class T>
+void Stepper<T>::step(const T* x, T* h) {
+  const FlushDenormals flush;
+  const Kernels<T>& k = kernels_of<T>();
+  for (std::size_t i = 0; i < calls_.size(); ++i) {
+    Call<T>& c = calls_[i];
+    c.x = x;
+    c.h_0 = c.output = c.h_n = h + state_at_[i];  // the state is read before it is written
+    const index groups = (c.weights->shape.hidden + k.group - 1) / k.group;
+    Slice slice{rows_.data(), lengths_.data(), c.batch, 0, groups, 0, 1, false, nullptr, 0};
+    k.forward(c, slice, Arena{memory_, 0}, Arena{});
+    x = c.output;
+  }
+}
+
+template class Stepper<float>;
+template class Stepper<double>;
+
+#if defined(__x86_64__)
+FlushDenormals::FlushDenormals() : before_(_mm_getcsr()) {
+  _mm_setcsr(unsigned(before_) | 0x8040u);  // flush results, read denormals as zero
+}
+FlushDenormals::~FlushDenormals() { _mm_setcsr(unsigned(before_)); }
+#elif defined(__aarch64__)
+FlushDenormals::FlushDenormals() {
+  asm volatile("mrs %0, fpcr" : "=r"(before_));
+  asm volatile("msr fpcr, %0" : : "r"(before_ | (std::uint64_t(1) << 24)));
+}
+FlushDenormals::~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+#else
+FlushDenormals::FlushDenormals() : before_(0) {}
+FlushDenormals::~FlushDenormals() {}
+#endif
+
+}  // namespace tidegate

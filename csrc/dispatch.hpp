@@ -1,0 +1,58 @@
+// Runs layers on the instruction set of this machine, split over threads.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "layer.hpp"
+
+namespace tidegate {
+
+// The kernels in use: the widest this machine has, or the one that TIDEGATE_ISA names.
+const KernelSet& kernels();
+std::vector<std::string> available_isas();
+
+template <class T>
+const Kernels<T>& kernels_of() {
+  if constexpr (sizeof(T) == 4)
+    return kernels().f32;
+  else
+    return kernels().f64;
+}
+
+// Threads that a call may use when nobody says: OpenMP's number, one in a forked child.
+int default_threads();
+
+// One or two directions of one layer, over up to `threads` threads, side by side.
+template <class T>
+void run_forward(Call<T>* calls, int directions, int threads);
+template <class T>
+void run_backward(Call<T>* calls, int directions, int threads);
+
+// A stack of layers, one step at a time, with every buffer its own.
+template <class T>
+class Stepper {
+ public:
+  Stepper(const std::vector<const Packed<T>*>& layers, index batch);
+  ~Stepper();
+  Stepper(const Stepper&) = delete;
+  Stepper& operator=(const Stepper&) = delete;
+  void step(const T* x, T* h);  // x (batch, input); h (layers, batch, hidden), in place
+
+ private:
+  std::vector<Call<T>> calls_;
+  std::vector<index> rows_, lengths_, state_at_;
+  char* memory_;
+};
+
+// Flush denormals to zero for a scope, and give the caller's floating-point state back.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+
+ private:
+  std::uint64_t before_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,118 @@
+// What crosses from dispatch.cpp to the kernels of each instruction set: plain structures and
+// pointers to functions, no inline code. Strides count elements; the last axis is contiguous.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidegate {
+
+using index = std::ptrdiff_t;
+
+enum Reset : int { reset_after, reset_before, reset_none };
+
+constexpr index gates_of(int reset) { return reset == reset_none ? 2 : 3; }
+
+// Sizes of one direction of one layer.
+struct Shape {
+  index input, hidden;
+  int reset;
+};
+
+// Weights as the kernels read them; each instruction set has its own layout (panels.hpp).
+template <class T>
+struct Packed {
+  Shape shape;
+  T* memory;
+  bool backward;  // the transposes are there too
+};
+
+// One direction of one layer over a sequence. Absent arrays are null.
+template <class T>
+struct Call {
+  const Packed<T>* weights;
+  index time, batch;
+  bool reverse;                // each row from its own end to its beginning
+  const T* x;                  // IN   (time, batch, input)
+  index x_time, x_batch;
+  const std::int64_t* offsets;  // IN  (time,): step t begins at row offsets[t] of x and output
+  const std::int64_t* lengths;  // IN  (batch,)
+  const T* keep;               // IN   (time, batch, hidden or 1): h <- keep * h before each step
+  index keep_time, keep_batch, keep_unit;
+  const T* mask;               // IN   (batch, hidden): multiplies h where it meets the weights
+  const T* h_0;                // IN   (batch, hidden)
+  T* output;                   // OUT  (time, batch, hidden); IN for backward
+  index output_time, output_batch;
+  T* h_n;                      // OUT  (batch, hidden)
+  T* saved;                    // OUT  gates, for backward: cell (row_cell[b] + step)
+  const index* row_cell;       // IN   (batch,)
+  T* gates;                    // OUT  (gate, time, batch, hidden), strides as output
+  index gates_gate;
+
+  // backward alone
+  const T* d_output;           // IN
+  index d_output_time, d_output_batch;
+  const T* d_h_n;              // IN   (batch, hidden)
+  const T* d_gates;            // IN
+  index d_gates_gate, d_gates_time, d_gates_batch;
+  T* d_x;                      // OUT  (time, batch, input)
+  index d_x_time, d_x_batch;
+  T* d_h_0;                    // OUT  (batch, hidden)
+  T* d_keep;                   // OUT  (time, batch, hidden)
+  T* d_weight_ih;              // OUT  (gates * hidden, input)
+  T* d_weight_hh;              // OUT  (gates * hidden, hidden)
+  T* d_bias_ih;                // OUT  (gates * hidden,)
+  T* d_bias_hh;                // OUT  (gates * hidden,)
+};
+
+// One flag a thread, each on its own cache line.
+struct Barrier {
+  struct alignas(64) Flag {
+    int epoch;
+  } flags[64];
+};
+
+// What one thread does: its rows (longest first), its groups of units, and who shares them.
+// Threads that split the units (`by_units`) meet at the barrier at each step; threads that split
+// the rows meet once, to add up their weight gradients.
+struct Slice {
+  const index* rows;     // batch indices
+  const index* lengths;  // their lengths
+  index count;
+  index group_begin, group_end;
+  int rank, ranks;
+  bool by_units;
+  Barrier* barrier;
+  int epoch;
+};
+
+// Takes pieces off a block of memory; with a null base it only counts.
+struct Arena {
+  char* base;
+  std::size_t used;
+};
+
+template <class T>
+struct Kernels {
+  index group;  // units in a group
+  index (*packed_size)(Shape, bool backward);
+  void (*pack)(const Packed<T>&, const T* weight_ih, const T* weight_hh, const T* bias_ih,
+               const T* bias_hh);
+  index (*saved_size)(Shape, index cells);
+  std::size_t (*forward_scratch)(const Call<T>&, const Slice&);
+  std::size_t (*forward_shared)(const Call<T>&, const Slice&);
+  void (*forward)(const Call<T>&, Slice&, Arena own, Arena shared);
+  std::size_t (*backward_scratch)(const Call<T>&, const Slice&);
+  std::size_t (*backward_shared)(const Call<T>&, const Slice&);
+  void (*backward)(const Call<T>&, Slice&, Arena own, Arena shared);
+  void (*sigmoid)(index, const T*, T*);
+  void (*tanh)(index, const T*, T*);
+};
+
+struct KernelSet {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+}  // namespace tidegate
