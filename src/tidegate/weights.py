@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-GATES = {"after": 3, "before": 3, "none": 2}
-
 
 @dataclass(frozen=True, eq=False)
 class GRUWeights:
@@ -61,10 +59,8 @@ class GRUWeights:
 
     def __post_init__(self) -> None:
         """Check the shapes and fill in missing biases."""
-        if self.reset not in GATES:
-            raise InputError(f"reset must be 'after', 'before' or 'none', not {self.reset!r}")
         _check("weight_hh", self.weight_hh, None, None)
-        gates = GATES[self.reset] * self.hidden_size
+        gates = _gates(self.reset) * self.hidden_size
         _check("weight_hh", self.weight_hh, gates, None)
         _check("weight_ih", self.weight_ih, gates, None)
         for name in ("bias_ih", "bias_hh"):
@@ -162,13 +158,22 @@ def to_haste(weights: GRUWeights) -> tuple[Array, Array, Array, Array]:
 def from_linen(params: Mapping[str, Mapping[str, Array]]) -> GRUWeights:
     """Read the parameters of `flax.linen.GRUCell`, whose layers are ir, iz, in, hr, hz and hn."""
     try:
-        w_ih = concatenate([params[layer]["kernel"].T for layer in ("ir", "iz", "in")])
-        w_hh = concatenate([params[layer]["kernel"].T for layer in ("hr", "hz", "hn")])
-        bias = concatenate([params[layer]["bias"] for layer in ("ir", "iz", "in")])
-        bias_n = params["hn"]["bias"]
+        kernels = {layer: params[layer]["kernel"] for layer in ("ir", "iz", "in", "hr", "hz", "hn")}
+        biases = {layer: params[layer]["bias"] for layer in ("ir", "iz", "in", "hn")}
     except KeyError as missing:
         raise InputError(f"parameters of flax.linen.GRUCell lack {missing}") from None
-    return from_equinox(w_ih, w_hh, bias, bias_n)
+    features, hidden = _check("in/kernel", kernels["in"], None, None).shape
+    for layer, kernel in kernels.items():
+        _check(f"{layer}/kernel", kernel, features if layer[0] == "i" else hidden, hidden)
+    for layer, bias in biases.items():
+        _check(f"{layer}/bias", bias, hidden)
+    *bias, bias_n = biases.values()
+    return from_equinox(
+        concatenate([kernels[layer].T for layer in ("ir", "iz", "in")]),
+        concatenate([kernels[layer].T for layer in ("hr", "hz", "hn")]),
+        concatenate(bias),
+        bias_n,
+    )
 
 
 def to_linen(weights: GRUWeights) -> dict[str, dict[str, Array]]:
@@ -290,8 +295,8 @@ def to_ng(weights: GRUWeights) -> NgGRU:
     _require(weights, "the course's unit", "before", "none")
     w = concatenate((weights.weight_hh, weights.weight_ih), axis=1)
     b = (weights.bias_ih + weights.bias_hh)[:, None]
-    *w_r, w_z, w_n = np.split(w, GATES[weights.reset])
-    *b_r, b_z, b_n = np.split(b, GATES[weights.reset])
+    *w_r, w_z, w_n = np.split(w, _gates(weights.reset))
+    *b_r, b_z, b_n = np.split(b, _gates(weights.reset))
     return NgGRU(-w_z, w_r[0] if w_r else None, w_n, -b_z, b_r[0] if b_r else None, b_n)
 
 
@@ -308,8 +313,10 @@ def from_stacked(
     """
     _check("weight", weight, None, None)
     rows, columns = weight.shape
-    _check("bias", bias, columns)
-    hidden = columns // (4 if reset == "after" else GATES[reset])
+    blocks = 4 if reset == "after" else _gates(reset)
+    hidden = columns // blocks
+    _check("weight", weight, None, blocks * hidden)
+    _check("bias", bias, blocks * hidden)
     w_x, w_h = np.split(weight, [rows - hidden])
     if reset != "after":
         return GRUWeights(w_x.T, w_h.T, bias, reset=reset)
@@ -331,6 +338,13 @@ def to_stacked(weights: GRUWeights) -> tuple[Array, Array]:
     w_x = concatenate((w_ih.T, np.zeros_like(w_ih.T[:, : len(h_n)])), axis=1)
     w_h = concatenate((h_r, h_z, np.zeros_like(h_n), h_n), axis=1)
     return concatenate((w_x, w_h)), concatenate((bias, bias_n))
+
+
+def _gates(reset: str) -> int:
+    """How many gates a row of units has."""
+    if reset not in ("after", "before", "none"):
+        raise InputError(f"reset must be 'after', 'before' or 'none', not {reset!r}")
+    return 2 if reset == "none" else 3
 
 
 def _swap_r_z(array: Array) -> Array:
