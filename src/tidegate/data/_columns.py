@@ -1,0 +1,200 @@
+"""The three columns of a long frame as arrays: which series, when, how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ._dates import FIRST_YEAR, LAST_YEAR, UnreadableDate, parse_dates
+from ._zones import drop_zone
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+
+class Names(NamedTuple):
+    """What the source and its columns are called; `id` is None for a single series."""
+
+    source: str
+    id: str | None
+    time: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Which series each row belongs to, and the words for the place of a row."""
+
+    names: Names
+    ids: list[str]
+    codes: np.ndarray
+
+    def place(self, column: str, row: int) -> str:
+        """Where an entry stands; rows of data are counted from 1, without the header."""
+        series = "" if self.names.id is None else f", series {self.ids[self.codes[row]]!r}"
+        return f"{self.names.source}: column {column!r}{series}, data row {row + 1}"
+
+
+def read_columns(
+    df: nw.DataFrame, names: Names, notes: list[str]
+) -> tuple[Series, np.ndarray, np.ndarray]:
+    """Take a frame apart into series, time stamps and values, one entry a row in the frame's order.
+
+    Args:
+        df: a long frame.
+        names: what its columns are called.
+        notes: takes a sentence for each thing that was changed on the way.
+
+    Raises:
+        InputError: a column is missing, or holds an entry that cannot be used.
+    """
+    _require_columns(df, names)
+    if len(df) == 0:
+        raise InputError(f"{names.source} has no rows of data")
+    series = _read_ids(df, names)
+    times = _read_times(df[names.time], series, notes)
+    return series, times, _read_values(df[names.target], series)
+
+
+def time_text(moment: np.generic) -> str:
+    """A time stamp as people write it: no clock at midnight, no fraction that is zero."""
+    day, _, clock = str(moment).partition("T")
+    clock = clock.rstrip("0").rstrip(".") if "." in clock else clock
+    return day if clock in ("", "00:00", "00:00:00") else f"{day} {clock}"
+
+
+def _require_columns(df: nw.DataFrame, names: Names) -> None:
+    there = ", ".join(repr(name) for name in df.columns) or "none"
+    wanted = {"series": names.id, "time stamps": names.time, "target": names.target}
+    for role, name in wanted.items():
+        if name is not None and name not in df.columns:
+            raise InputError(
+                f"{names.source} has no column {name!r} for the {role}; its columns are {there}"
+            )
+
+
+def _read_ids(df: nw.DataFrame, names: Names) -> Series:
+    if names.id is None:
+        return Series(names, ["series"], np.zeros(len(df), np.int64))
+    column = df[names.id]
+    missing = _missing(column)
+    if missing.any():
+        row = int(missing.argmax()) + 1
+        raise InputError(
+            f"{names.source}: column {names.id!r}, data row {row} is empty: it names no series"
+        )
+    table: dict[str, int] = {}
+    codes = [table.setdefault(str(entry), len(table)) for entry in column.to_list()]
+    return Series(names, list(table), np.array(codes, np.int64))
+
+
+def _read_times(column: nw.Series, series: Series, notes: list[str]) -> np.ndarray:
+    import narwhals as nw
+
+    missing = _missing(column)
+    if missing.any():
+        place = series.place(column.name, int(missing.argmax()))
+        raise InputError(f"{place} is empty, where a time stamp was expected")
+    if column.dtype.is_numeric():
+        return _from_numbers(column, series, notes)
+    if isinstance(column.dtype, nw.Date):
+        return _in_range(column.to_numpy(), column.name, series)
+    if isinstance(column.dtype, nw.Datetime):
+        if column.dtype.time_zone is not None:
+            column, clock = drop_zone(column)
+            notes.append(_zone_note(column.name, series, clock))
+        return _in_range(column.to_numpy(), column.name, series)
+    return _from_texts([_text(entry) for entry in column.to_list()], column.name, series, notes)
+
+
+def _from_numbers(column: nw.Series, series: Series, notes: list[str]) -> np.ndarray:
+    numbers = column.to_numpy()
+    if column.dtype.is_integer():
+        if _are_days(numbers):
+            texts = [str(number) for number in numbers]
+            return _from_texts(texts, column.name, series, notes)
+        return numbers.astype(np.int64)
+    fractions = ~(np.isfinite(numbers) & (numbers == np.round(numbers)))
+    if fractions.any():
+        row = int(fractions.argmax())
+        place = series.place(column.name, row)
+        raise InputError(f"{place}: {numbers[row]} is neither a date nor a whole number")
+    return numbers.astype(np.int64)
+
+
+def _are_days(numbers: np.ndarray) -> bool:
+    """Whether whole numbers are dates written as 20240131."""
+    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
+    likely = (year >= 1800) & (year <= 2200) & (month >= 1) & (month <= 12) & (day >= 1)
+    return bool((likely & (day <= 31)).all())
+
+
+def _from_texts(texts: list[str], column: str, series: Series, notes: list[str]) -> np.ndarray:
+    if all(text.lstrip("-").isdecimal() and len(text) < 8 for text in texts):
+        return np.array(texts, np.int64)
+    try:
+        times, had_offset = parse_dates(texts)
+    except UnreadableDate as bad:
+        raise InputError(f"{series.place(column, bad.row)}: {bad.reason}") from None
+    except InputError as unclear:
+        raise InputError(f"{series.names.source}: column {column!r}: {unclear}") from None
+    if had_offset:
+        notes.append(_zone_note(column, series, "UTC"))
+    return times
+
+
+def _zone_note(column: str, series: Series, clock: str) -> str:
+    return f"{series.names.source}: column {column!r} has a time zone; it was read in {clock}"
+
+
+def _in_range(times: np.ndarray, column: str, series: Series) -> np.ndarray:
+    years = times.astype("datetime64[Y]").astype(np.int64) + 1970
+    outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
+    if outside.any():
+        row = int(outside.argmax())
+        place = series.place(column, row)
+        raise InputError(f"{place}: {times[row]} is outside the years {FIRST_YEAR} to {LAST_YEAR}")
+    return times.astype("datetime64[ns]")
+
+
+def _text(entry: object) -> str:
+    return entry.isoformat() if isinstance(entry, date) else str(entry).strip()
+
+
+def _read_values(column: nw.Series, series: Series) -> np.ndarray:
+    import narwhals as nw
+
+    if column.dtype.is_numeric() and not column.dtype.is_decimal():
+        values = column.cast(nw.Float64).to_numpy()
+    else:
+        values = _from_entries(column, series)
+    infinite = np.isinf(values)
+    if infinite.any():
+        place = series.place(column.name, int(infinite.argmax()))
+        raise InputError(f"{place} is infinite")
+    return values
+
+
+def _from_entries(column: nw.Series, series: Series) -> np.ndarray:
+    """Numbers from a column of text or of Python objects."""
+    values = np.full(len(column), np.nan)
+    for row, entry in enumerate(column.to_list()):
+        if entry is None or entry == "":
+            continue
+        try:
+            values[row] = float(entry)
+        except (TypeError, ValueError):
+            place = series.place(column.name, row)
+            raise InputError(f"{place}: {str(entry)!r} is not a number") from None
+    return values
+
+
+def _missing(column: nw.Series) -> np.ndarray:
+    missing = column.is_null().to_numpy()
+    if column.dtype.is_float():
+        missing = missing | np.isnan(column.to_numpy())
+    return missing

@@ -1,0 +1,124 @@
+"""Text to time stamps: ISO 8601 first, then the ways people write dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from ..errors import InputError
+
+# What numpy's datetime64[ns] can hold, in whole years.
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+
+_DAY_FIRST = ("%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y")
+_MONTH_FIRST = ("%m/%d/%Y", "%m.%d.%Y", "%m-%d-%Y")
+_CLOCKS = ("", " %H:%M", " %H:%M:%S")
+_OTHERS = (
+    "%Y-%m",
+    "%Y/%m",
+    "%Y/%m/%d",
+    *(f"%Y/%m/%d{clock}" for clock in _CLOCKS[1:]),
+    "%b %Y",
+    "%B %Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b-%y",
+    "%d-%b-%Y",
+)
+_QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
+
+Parser = Callable[[str], datetime]
+
+
+class UnreadableDate(Exception):
+    """The entry in row `row` is no date (`reason` says why not)."""
+
+    def __init__(self, row: int, reason: str):
+        super().__init__(reason)
+        self.row = row
+        self.reason = reason
+
+
+def parse_dates(texts: Sequence[str]) -> tuple[np.ndarray, bool]:
+    """Read date texts, all written in one way, as datetime64[ns].
+
+    Returns:
+        The time stamps, and whether any came with an offset from UTC: those were turned to UTC.
+
+    Raises:
+        UnreadableDate: an entry is no date, or is not written as the others are.
+        InputError: day and month cannot be told apart.
+    """
+    distinct = {text: position for position, text in reversed(list(enumerate(texts)))}
+    parse = _choose(list(distinct))
+    moments = {text: _moment(parse, text, position) for text, position in distinct.items()}
+    stamps = {text: _in_utc(moment) for text, moment in moments.items()}
+    times = np.array([stamps[text] for text in texts], dtype="datetime64[us]")
+    return times.astype("datetime64[ns]"), any(m.tzinfo is not None for m in moments.values())
+
+
+def _moment(parse: Parser, text: str, position: int) -> datetime:
+    try:
+        moment = parse(text.strip())
+    except (ValueError, OverflowError):
+        raise UnreadableDate(position, f"{text!r} is not a date") from None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        years = f"{FIRST_YEAR} to {LAST_YEAR}"
+        raise UnreadableDate(position, f"{text!r} is outside the years {years}")
+    return moment
+
+
+def _in_utc(moment: datetime) -> np.datetime64:
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(moment, "us")
+
+
+def _choose(texts: list[str]) -> Parser:
+    """The way of reading that understands most of the texts; ISO 8601 wins a tie."""
+    sample = [text.strip() for text in texts]
+    day_first = _best([_strptime(d + c) for d in _DAY_FIRST for c in _CLOCKS], sample)
+    month_first = _best([_strptime(d + c) for d in _MONTH_FIRST for c in _CLOCKS], sample)
+    others = [datetime.fromisoformat, _quarter, *map(_strptime, _OTHERS)]
+    best = _best([*others, day_first, month_first], sample)
+    if best is day_first and _read(day_first, sample) == _read(month_first, sample):
+        example = sample[0]
+        raise InputError(
+            f"{example!r} may be day first or month first; write dates as year-month-day"
+        )
+    return best
+
+
+def _best(parsers: list[Parser], sample: list[str]) -> Parser:
+    for parse in parsers:
+        if _read(parse, sample[:1]) and _read(parse, sample) == len(sample):
+            return parse
+    return max(parsers, key=lambda parse: _read(parse, sample[:1000]))
+
+
+def _read(parse: Parser, sample: list[str]) -> int:
+    return sum(_understands(parse, text) for text in sample)
+
+
+def _understands(parse: Parser, text: str) -> bool:
+    try:
+        parse(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _strptime(pattern: str) -> Parser:
+    return lambda text: datetime.strptime(text, pattern)
+
+
+def _quarter(text: str) -> datetime:
+    match = _QUARTER.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return datetime(int(match[1]), 3 * int(match[2]) - 2, 1)

@@ -1,0 +1,50 @@
+"""Arrays back into the kind of frame that the user works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._zones import restore_zone
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    from narwhals.typing import IntoFrameT
+
+
+def to_frame(columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT) -> IntoFrameT:
+    """Columns as a frame of the same kind as `like`: pandas, polars, pyarrow.
+
+    A column that `like` has too (the ids, the time stamps) comes in the type that it has there,
+    so that the two join; text that held dates comes as dates.
+
+    Example:
+        >>> import pandas as pd
+        >>> df = pd.DataFrame({"unique_id": [7], "ds": pd.to_datetime(["2024-01-01"]), "y": [1.0]})
+        >>> to_frame({"unique_id": ["7"], "median": np.array([2.0])}, like=df).dtypes.to_dict()
+        {'unique_id': dtype('int64'), 'median': dtype('float64')}
+    """
+    import narwhals as nw
+
+    model = nw.from_native(like)
+    model = model.collect() if isinstance(model, nw.LazyFrame) else model
+    frame = nw.from_dict(dict(columns), backend=model.implementation)
+    shared = [name for name in frame.columns if name in model.columns]
+    return frame.with_columns(*(_as(frame[name], model[name]) for name in shared)).to_native()
+
+
+def _as(column: nw.Series, like: nw.Series) -> nw.Series:
+    """`column` in the type of `like`, where the one can hold the other."""
+    import narwhals as nw
+
+    want = like.dtype
+    if isinstance(column.dtype, nw.Datetime) and isinstance(want, nw.Datetime):
+        if want.time_zone is not None:
+            column = restore_zone(column, like, want.time_zone)
+        return column.cast(want)
+    times_into_other = isinstance(column.dtype, nw.Datetime) and not isinstance(want, nw.Date)
+    if times_into_other or isinstance(want, nw.Object | nw.Unknown):
+        return column
+    return column.cast(want)

@@ -1,0 +1,111 @@
+"""Many series at once, as arrays, each on a regular grid of time stamps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ._assemble import assemble
+from ._columns import Names, Series, read_columns
+from .frequency import Frequency
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Series of any lengths that share a calendar.
+
+    Attributes:
+        ids: the name of each series, in the order in which they first appeared.
+        times: the time stamps of each series, datetime64[ns] or int64, in order and without gaps.
+        values: the values of each series, float64; NaN where one is missing.
+        frequency: the calendar.
+        notes: one sentence for each thing that was changed in what came (rows sorted, gaps filled).
+
+    Example:
+        >>> panel = Panel.from_arrays(["a"], [[1, 2, 4]], [[5.0, 6.0, 8.0]])
+        >>> panel.values[0]
+        array([ 5.,  6., nan,  8.])
+    """
+
+    ids: list[str]
+    times: list[np.ndarray]
+    values: list[np.ndarray]
+    frequency: Frequency
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many series there are."""
+        return len(self.ids)
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: IntoFrame,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        target_col: str = "y",
+        freq: str | int | None = None,
+        source: str = "the data",
+    ) -> Panel:
+        """Read a long frame: pandas, polars, pyarrow or whatever else narwhals knows.
+
+        Args:
+            df: one row for each series and time stamp.
+            id_col: tells series apart; a frame that lacks the default column is one series.
+            time_col: time stamps: dates, text that holds dates, or whole numbers.
+            target_col: the values; missing ones are allowed.
+            freq: the calendar as pandas names it; inferred from the time stamps when not given.
+            source: what error messages call the frame, such as a file's name.
+
+        Raises:
+            InputError: a column, row or calendar cannot be used; the sentence says which.
+            TypeError: `df` is no frame.
+        """
+        import narwhals as nw
+
+        frame = nw.from_native(df)
+        frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+        single = id_col == "unique_id" and id_col not in frame.columns
+        names = Names(source, None if single else id_col, time_col, target_col)
+        notes: list[str] = []
+        series, times, values = read_columns(frame, names, notes)
+        return cls(series.ids, *assemble(series, times, values, freq, notes), notes)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        ids: Sequence[str],
+        times: Sequence[Any],
+        values: Sequence[Any],
+        freq: str | int | None = None,
+    ) -> Panel:
+        """Read one array of time stamps and one of values for each series.
+
+        Raises:
+            InputError: as `from_frame`.
+            ValueError: the arguments have different lengths.
+        """
+        if not len(ids) == len(times) == len(values):
+            raise ValueError(
+                f"ids, times and values must be equally many, got {len(ids)}, {len(times)} and "
+                f"{len(values)}"
+            )
+        lengths = [len(t) for t in times]
+        if lengths != [len(v) for v in values]:
+            raise ValueError("each series must have as many values as time stamps")
+        if not sum(lengths):
+            raise InputError("the arrays have no values")
+        codes = np.repeat(np.arange(len(ids)), lengths)
+        series = Series(Names("the arrays", "ids", "times", "values"), list(map(str, ids)), codes)
+        stamps = np.concatenate([np.asarray(t) for t in times])
+        stamps = stamps.astype("datetime64[ns]" if stamps.dtype.kind in "MOUS" else np.int64)
+        numbers = np.concatenate([np.asarray(v, np.float64) for v in values])
+        notes: list[str] = []
+        return cls(series.ids, *assemble(series, stamps, numbers, freq, notes), notes)
