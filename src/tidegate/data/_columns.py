@@ -78,10 +78,14 @@ def _require_columns(df: nw.DataFrame, names: Names) -> None:
 
 
 def _read_ids(df: nw.DataFrame, names: Names) -> Series:
+    import narwhals as nw
+
     if names.id is None:
         return Series(names, ["series"], np.zeros(len(df), np.int64))
     column = df[names.id]
     missing = _missing(column)
+    if column.dtype == nw.String:
+        missing = missing | (column == "").fill_null(True).to_numpy()
     if missing.any():
         row = int(missing.argmax()) + 1
         raise InputError(

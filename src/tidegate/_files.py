@@ -1,0 +1,124 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import InputError
+
+_PREFIX = ".tidegate-part-"
+# A process that was killed leaves its part behind; one as old as this has no owner any more.
+_ABANDONED_SECONDS = 3600
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write into; it takes its place if the block succeeds.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    with staged(path.parent) as part:
+        yield part / path.name
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder; when the block ends well, its files move into `folder` together.
+
+    After an error or an interrupt nothing is left, not even `folder` if it was new. Files that
+    `folder` already has under the same names are replaced, all others stay.
+
+    Raises:
+        InputError: the folder cannot be written to.
+
+    Example:
+        >>> with staged("out") as part:
+        ...     _ = (part / "a.txt").write_text("whole")
+    """
+    folder = Path(folder)
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        part = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+    done = False
+    try:
+        yield part
+        with _uninterrupted():
+            _publish(part, folder)
+            done = True
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if not done:
+            with suppress(OSError):
+                for parent in new:
+                    parent.rmdir()
+
+
+def require_writable(folder: str | Path) -> None:
+    """Find out before the long work whether its results can be written.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write into {folder}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {folder}: no permission")
+
+
+def _publish(part: Path, folder: Path) -> None:
+    files = sorted(part.iterdir())
+    for file in files:
+        _to_disk(file)
+    for file in files:
+        os.replace(file, folder / file.name)
+    if os.name == "posix":
+        _to_disk(folder)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for part in folder.glob(_PREFIX + "*"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done; only the main thread gets one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
