@@ -84,8 +84,8 @@ class _Sorted:
         if off.any():
             row = int(off.argmax())
             raise InputError(
-                f"{self.place(row)}: {self.time(row)} is not on the calendar of the rows before it "
-                f"({frequency.name}: {frequency.words}), and time stamps must be regular"
+                f"{self.place(row)}: {self.time(row)} is not on the calendar "
+                f"{frequency.name} ({frequency.words}), and time stamps must be regular"
             )
         return steps
 

@@ -54,22 +54,24 @@ def parse_dates(texts: Sequence[str]) -> tuple[np.ndarray, bool]:
         UnreadableDate: an entry is no date, or is not written as the others are.
         InputError: day and month cannot be told apart.
     """
-    distinct = {text: position for position, text in reversed(list(enumerate(texts)))}
-    parse = _choose(list(distinct))
-    moments = {text: _moment(parse, text, position) for text, position in distinct.items()}
+    first_row: dict[str, int] = {}
+    for row, text in enumerate(texts):
+        first_row.setdefault(text, row)
+    parse = _choose(list(first_row))
+    moments = {text: _moment(parse, text, row) for text, row in first_row.items()}
     stamps = {text: _in_utc(moment) for text, moment in moments.items()}
     times = np.array([stamps[text] for text in texts], dtype="datetime64[us]")
     return times.astype("datetime64[ns]"), any(m.tzinfo is not None for m in moments.values())
 
 
-def _moment(parse: Parser, text: str, position: int) -> datetime:
+def _moment(parse: Parser, text: str, row: int) -> datetime:
     try:
         moment = parse(text.strip())
     except (ValueError, OverflowError):
-        raise UnreadableDate(position, f"{text!r} is not a date") from None
+        raise UnreadableDate(row, f"{text!r} is not a date") from None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         years = f"{FIRST_YEAR} to {LAST_YEAR}"
-        raise UnreadableDate(position, f"{text!r} is outside the years {years}")
+        raise UnreadableDate(row, f"{text!r} is outside the years {years}")
     return moment
 
 

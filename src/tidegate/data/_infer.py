@@ -53,9 +53,11 @@ def _weekdays(times: np.ndarray, gaps: np.ndarray) -> Frequency | None:
         return None
     seen = np.bincount(weekday_of(times), minlength=7) > 0
     week = Weekdays("".join("1" if day else "0" for day in seen))
-    days = int(gaps.sum() // DAY_NS)
-    enough = days >= 7 * _WEEKS_OF_EVIDENCE and gaps.size >= seen.sum() * _WEEKS_OF_EVIDENCE
-    mostly_there = gaps.size >= 0.6 * days * seen.mean()
+    # A gap of more than a week says nothing about the days of the week.
+    near = gaps[gaps <= 7 * DAY_NS]
+    days = int(near.sum() // DAY_NS)
+    enough = days >= 7 * _WEEKS_OF_EVIDENCE and near.size >= seen.sum() * _WEEKS_OF_EVIDENCE
+    mostly_there = near.size >= 0.6 * days * seen.mean()
     return week if enough and mostly_there and not seen.all() else None
 
 

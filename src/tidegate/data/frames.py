@@ -32,7 +32,13 @@ def to_frame(columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT) -> 
     model = model.collect() if isinstance(model, nw.LazyFrame) else model
     frame = nw.from_dict(dict(columns), backend=model.implementation)
     shared = [name for name in frame.columns if name in model.columns]
-    return frame.with_columns(*(_as(frame[name], model[name]) for name in shared)).to_native()
+    frame = frame.with_columns(*(_as(frame[name], model[name]) for name in shared))
+    if not model.implementation.is_pandas_like():
+        return frame.to_native()
+    # pandas has several types for one kind of column: NumPy's, its own nullable ones, Arrow's.
+    same = [name for name in shared if frame[name].dtype == model[name].dtype]
+    plain = [name for name in same if frame[name].dtype != nw.Categorical]
+    return frame.to_native().astype({name: like[name].dtype for name in plain})
 
 
 def _as(column: nw.Series, like: nw.Series) -> nw.Series:
