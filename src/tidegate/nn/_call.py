@@ -1,0 +1,233 @@
+"""A call of `GRU`, brought into one form for its layers, and the results back into the caller's.
+
+The forms are torch's: batched or not, batch first or time first, padded or packed. Messages that
+torch's own tests know begin with torch's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from tidegate.nn._layer import GATES
+from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
+from tidegate.nn._stack import Inputs, StackOutputs
+
+if TYPE_CHECKING:
+    from tidegate.nn._gru import GRU
+
+State = Tensor | Sequence[Tensor]
+
+
+class Form(NamedTuple):
+    """How a call was made, and so how it is answered."""
+
+    batched: bool
+    batch_first: bool
+    packed: PackedSequence | None
+    x: Tensor  # time first and batched, or packed; the caller's dtype
+    batch: int
+    dtype: torch.dtype  # of the results
+    compute: torch.dtype
+
+
+def read(
+    gru: GRU,
+    input: Tensor | PackedSequence,
+    hx: State | None,
+    lengths: Tensor | Sequence[int] | None,
+    keep: Tensor | None,
+) -> tuple[Form, Inputs]:
+    """Check the arguments of a call, and bring them into one form."""
+    form = _read_form(gru, input, hx)
+    packed = form.packed
+    inputs = Inputs(
+        x=form.x.to(form.compute),
+        states=_read_states(gru, hx, form),
+        keep=None if keep is None else _read_keep(gru, keep, form),
+        lengths=None if lengths is None else _read_lengths(lengths, form),
+        batch_sizes=None if packed is None else packed.batch_sizes,
+    )
+    return form, inputs
+
+
+def write(
+    gru: GRU, form: Form, outputs: StackOutputs, return_gates: bool
+) -> GRUResult | GRUResultWithGates:
+    """Give the results of a stack the form of the call."""
+    output = _write_sequence(outputs.output, form)
+    h_n = _write_states(gru, outputs.states, form)
+    if not return_gates:
+        return GRUResult(output, h_n)
+    by_name: dict[str, tuple] = {"r": ()}
+    for index, name in enumerate(GATES[gru.reset]):
+        by_name[name] = tuple(_write_sequence(gates[index], form) for gates in outputs.gates)
+    return GRUResultWithGates(output, h_n, Gates(by_name["r"], by_name["z"], by_name["n"]))
+
+
+def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Form:
+    packed = input if isinstance(input, PackedSequence) else None
+    data = input if packed is None else packed.data
+    if packed is None and data.dim() not in (2, 3):
+        raise ValueError(f"GRU: Expected input to be 2D or 3D, got {data.dim()}D instead")
+    weight = getattr(gru, gru._flat_weights_names[0])
+    _check_data(gru, data, weight)
+    batched = packed is not None or data.dim() == 3
+    batch_first = batched and packed is None and gru.batch_first
+    if batch_first:
+        data = data.transpose(0, 1)
+    elif not batched:
+        data = data.unsqueeze(1)
+    if packed is None:
+        batch = data.size(1)
+    else:
+        batch = int(packed.batch_sizes[0]) if hx is None else _first(hx).size(-2)
+    dtype = data.dtype if hx is None else _first(hx).dtype
+    compute = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    return Form(batched, batch_first, packed, data, batch, dtype, compute)
+
+
+def _check_data(gru: GRU, data: Tensor, weight: Tensor) -> None:
+    if data.device != weight.device:
+        raise RuntimeError(
+            "Input and parameter tensors are not at the same device, found input tensor at "
+            f"{data.device} and parameter tensor at {weight.device}"
+        )
+    if data.dtype != weight.dtype and not torch._C._is_any_autocast_enabled():
+        raise ValueError(
+            f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). "
+            f"Convert input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
+        )
+    if not data.is_floating_point():
+        raise TypeError(f"input must have a floating-point dtype, but it has {data.dtype}")
+    if data.size(-1) != gru.input_size:
+        raise RuntimeError(
+            "input.size(-1) must be equal to input_size. "
+            f"Expected {gru.input_size}, got {data.size(-1)}"
+        )
+
+
+def _first(hx: State) -> Tensor:
+    return hx if isinstance(hx, Tensor) else hx[0]
+
+
+def _read_states(gru: GRU, hx: State | None, form: Form) -> list[Tensor | None]:
+    """The initial state of each layer, (directions, batch, hidden), or None for zeros."""
+    if hx is None:
+        return _initial_states(gru, form)
+    directions = 1 + gru.bidirectional
+    if gru.states_in_one_tensor:
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"hx must be a tensor, but it is a {type(hx).__name__}")
+        shape = (gru.num_layers * directions, form.batch, gru.hidden_size)
+        state = _read_state(hx, shape, form)
+        return [state] if gru.num_layers == 1 else list(state.split(directions))
+    if isinstance(hx, Tensor) or len(hx) != gru.num_layers:
+        came = "a tensor" if isinstance(hx, Tensor) else f"{len(hx)}"
+        raise TypeError(f"hx must be {gru.num_layers} tensors, one a layer, but it is {came}")
+    shapes = [(directions, form.batch, size) for size in gru.hidden_sizes]
+    return [_read_state(h, shape, form) for h, shape in zip(hx, shapes, strict=True)]
+
+
+def _initial_states(gru: GRU, form: Form) -> list[Tensor | None]:
+    if gru.learn_hx:
+        learnt = gru.initial_states()
+        return [h[:, None].expand(-1, form.batch, -1).to(form.compute) for h in learnt]
+    if form.packed is None:
+        return [None] * gru.num_layers
+    like = form.x.to(form.compute).new_zeros
+    return [like(1 + gru.bidirectional, form.batch, size) for size in gru.hidden_sizes]
+
+
+def _read_state(hx: Tensor, shape: tuple[int, int, int], form: Form) -> Tensor:
+    dims = 3 if form.batched else 2
+    if hx.dim() != dims:
+        batched = "batched" if form.batched else "unbatched"
+        raise RuntimeError(
+            f"For {batched} {dims}-D input, hx should also be {dims}-D but got {hx.dim()}-D tensor"
+        )
+    if hx.device != form.x.device:
+        raise RuntimeError(
+            "Input and hidden tensors are not at the same device, found input tensor at "
+            f"{form.x.device} and hidden tensor at {hx.device}"
+        )
+    hx = hx if form.batched else hx.unsqueeze(1)
+    if hx.shape != shape:
+        raise RuntimeError(
+            f"Expected hidden size {shape}, got {list(hx.shape)}; "
+            "hx is (num_layers * directions, batch, hidden_size)"
+        )
+    if hx.dtype != form.x.dtype and not torch._C._is_any_autocast_enabled():
+        raise ValueError(f"hx must have input's dtype, {form.x.dtype}, but it has {hx.dtype}")
+    return _sort(hx, form, dim=1).to(form.compute)
+
+
+def _sort(rows: Tensor, form: Form, dim: int) -> Tensor:
+    """The caller's rows in the order of a packed sequence."""
+    if form.packed is None or form.packed.sorted_indices is None:
+        return rows
+    return rows.index_select(dim, form.packed.sorted_indices)
+
+
+def _read_keep(gru: GRU, keep: Tensor, form: Form) -> Tensor:
+    """`keep` as (time, batch, 1 or hidden)."""
+    time = form.x.size(0) if form.packed is None else form.packed.batch_sizes.numel()
+    first = (form.batch, time) if gru.batch_first else (time, form.batch)
+    lead = first if form.batched else (time,)
+    sizes = set(gru.hidden_sizes)
+    a_row = keep.dim() == len(lead)
+    if tuple(keep.shape[: len(lead)]) != lead or not (
+        a_row or (keep.dim() == len(lead) + 1 and sizes == {keep.size(-1)})
+    ):
+        wanted = ", ".join(map(str, lead))
+        by_unit = f" or ({wanted}, {gru.hidden_size})" if len(sizes) == 1 else ""
+        raise ValueError(f"keep must be ({wanted}){by_unit}, but it is {tuple(keep.shape)}")
+    if keep.device != form.x.device:
+        raise ValueError(f"keep must be on {form.x.device}, but it is on {keep.device}")
+    keep = keep.unsqueeze(-1) if a_row else keep
+    if not form.batched:
+        keep = keep.unsqueeze(1)
+    elif gru.batch_first:
+        keep = keep.transpose(0, 1)
+    return _sort(keep, form, dim=1).to(form.compute)
+
+
+def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
+    if form.packed is not None:
+        raise ValueError("lengths must be None with a PackedSequence, which has its own")
+    if not form.batched:
+        raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
+    lengths = torch.as_tensor(lengths)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
+    if lengths.shape != (form.batch,):
+        raise ValueError(f"lengths must be ({form.batch},), but it is {tuple(lengths.shape)}")
+    return lengths.to(device=form.x.device, dtype=torch.int64)
+
+
+def _write_sequence(sequence: Tensor, form: Form) -> Tensor | PackedSequence:
+    sequence = sequence.to(form.dtype)
+    if form.packed is not None:
+        return PackedSequence(sequence, *form.packed[1:])
+    if form.batch_first:
+        return sequence.transpose(0, 1)
+    return sequence if form.batched else sequence.squeeze(1)
+
+
+def _write_states(gru: GRU, states: list[Tensor], form: Form) -> Tensor | tuple[Tensor, ...]:
+    if gru.states_in_one_tensor:
+        return _write_state(states[0] if len(states) == 1 else torch.cat(states), form)
+    return tuple(_write_state(state, form) for state in states)
+
+
+def _write_state(state: Tensor, form: Form) -> Tensor:
+    state = state.to(form.dtype)
+    if not form.batched:
+        return state.squeeze(1)
+    if form.packed is None or form.packed.unsorted_indices is None:
+        return state
+    return state.index_select(1, form.packed.unsorted_indices)

@@ -1,0 +1,156 @@
+"""One layer in torch operations: differentiable to any order, in both modes, under every transform.
+
+    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))     reset="after" the product
+    n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)     reset="before" the product
+    n = tanh(W_in x + b_in + W_hn h + b_hn)           reset="none"
+    h_t = (1 - z) * n + z * h
+
+`h` is `keep_t * h_{t-1}`; where it meets the recurrent weights it is `mask * h`. With zones,
+`h_t` becomes `zone_t * h + (1 - zone_t) * h_t`. With layer normalisation each product is
+normalised before its bias is added, the gates r and z together, the candidate by itself
+(Ba, Kiros & Hinton 2016, equations 22 to 25).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tidegate.nn._layer import Direction, Layer, Outputs, Plan, directions, hidden_size
+
+
+def gru_layer(layer: Layer, plan: Plan) -> Outputs:
+    """Run a layer step by step, at about ten torch operations a step."""
+    with torch.autocast(layer.x.device.type, enabled=False):
+        if layer.batch_sizes is None:
+            return _padded(layer, plan)
+        return _packed(layer, plan)
+
+
+def _packed(layer: Layer, plan: Plan) -> Outputs:
+    """Lay the packed rows out by time and batch, run, and take them out again."""
+    sizes = layer.batch_sizes.tolist()
+    valid = torch.arange(sizes[0])[None] < layer.batch_sizes[:, None]
+    time, batch = (index.to(layer.x.device) for index in valid.nonzero(as_tuple=True))
+    blank = layer.x.new_zeros(len(sizes), sizes[0], layer.x.size(-1))
+    padded = layer._replace(
+        x=blank.index_put((time, batch), layer.x),
+        lengths=valid.sum(0).to(layer.x.device),
+        batch_sizes=None,
+    )
+    output, h_n, gates = _padded(padded, plan)
+    return Outputs(output[time, batch], h_n, None if gates is None else gates[:, time, batch])
+
+
+def _padded(layer: Layer, plan: Plan) -> Outputs:
+    results = [
+        _direction(layer, plan, d, weights)
+        for d, weights in enumerate(directions(layer.weights, plan))
+    ]
+    outputs, states, gates = zip(*results, strict=True)
+    return Outputs(
+        _by_batch(torch.cat(outputs, -1), plan),
+        torch.stack(states),
+        _by_batch(torch.cat(gates, -1), plan) if plan.gates else None,
+    )
+
+
+def _by_batch(result: Tensor, plan: Plan) -> Tensor:
+    """Lay a result (..., time, batch, units) out in memory as the plan says."""
+    if not plan.batch_first:
+        return result
+    return result.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
+def _direction(
+    layer: Layer, plan: Plan, direction: int, weights: Direction
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    x, hidden = layer.x, hidden_size(layer)
+    time, batch = x.size(0), x.size(1)
+    if layer.lengths is not None:
+        steps = torch.arange(time, device=x.device)[:, None]
+        valid = (steps < layer.lengths)[..., None]
+        x = torch.where(valid, x, 0)
+    gates, candidates = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, hidden)
+    h = x.new_zeros(batch, hidden) if layer.h_0 is None else layer.h_0[direction]
+    mask = None if layer.mask is None else layer.mask[direction]
+    units = slice(direction * hidden, (direction + 1) * hidden)
+    step = STEPS[plan.reset]
+    outputs, history = [x.new_zeros(0)] * time, [x.new_zeros(0)] * time
+    for t in reversed(range(time)) if direction else range(time):
+        kept = h if layer.keep is None else layer.keep[t] * h
+        new, history[t] = step(gates[t], candidates[t], kept, mask, weights)
+        if layer.zone is not None:
+            zone = layer.zone[t, :, units]
+            new = zone * kept + (1 - zone) * new
+        if layer.lengths is None:
+            h = outputs[t] = new
+        else:
+            h = torch.where(valid[t], new, h)
+            outputs[t] = torch.where(valid[t], new, 0)
+            history[t] = torch.where(valid[t], history[t], 0)
+    if not time:
+        empty = x.new_zeros(0, batch, hidden)
+        return empty, h, empty.expand(3 - (plan.reset == "none"), -1, -1, -1)
+    return torch.stack(outputs), h, torch.stack(history, 1) if plan.gates else None
+
+
+def _project(
+    h: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None, hidden: int
+) -> tuple[Tensor, Tensor]:
+    """The product with stacked weights, split into gates and candidate, each normalised."""
+    product = F.linear(h, weight, bias if gain is None else None)
+    parts = [product[..., :-hidden], product[..., -hidden:]]
+    if gain is not None:
+        gains = gain[:-hidden], gain[-hidden:]
+        biases = (None, None) if bias is None else (bias[:-hidden], bias[-hidden:])
+        parts = [
+            F.layer_norm(part, part.shape[-1:], g, b)
+            for part, g, b in zip(parts, gains, biases, strict=True)
+        ]
+    return parts[0], parts[1]
+
+
+def _after(x_gates: Tensor, x_n: Tensor, h: Tensor, mask: Tensor | None, w: Direction):
+    seen = h if mask is None else mask * h
+    h_gates, h_n = _project(seen, w.weight_hh, w.bias_hh, w.norm_hh, h.size(-1))
+    r, z = torch.sigmoid(x_gates + h_gates).chunk(2, -1)
+    n = torch.tanh(x_n + r * h_n)
+    return (1 - z) * n + z * h, torch.stack((r, z, n))
+
+
+def _before(x_gates: Tensor, x_n: Tensor, h: Tensor, mask: Tensor | None, w: Direction):
+    seen = h if mask is None else mask * h
+    gates, candidate = _halves(w, h.size(-1))
+    r, z = torch.sigmoid(x_gates + _product(seen, *gates)).chunk(2, -1)
+    n = torch.tanh(x_n + _product(r * seen, *candidate))
+    return (1 - z) * n + z * h, torch.stack((r, z, n))
+
+
+def _none(x_gates: Tensor, x_n: Tensor, h: Tensor, mask: Tensor | None, w: Direction):
+    seen = h if mask is None else mask * h
+    h_gates, h_n = _project(seen, w.weight_hh, w.bias_hh, w.norm_hh, h.size(-1))
+    z = torch.sigmoid(x_gates + h_gates)
+    n = torch.tanh(x_n + h_n)
+    return (1 - z) * n + z * h, torch.stack((z, n))
+
+
+def _halves(w: Direction, hidden: int):
+    """The recurrent parameters of the gates, and those of the candidate."""
+    tensors = (w.weight_hh, w.bias_hh, w.norm_hh)
+    return (
+        [None if t is None else t[:-hidden] for t in tensors],
+        [None if t is None else t[-hidden:] for t in tensors],
+    )
+
+
+def _product(h: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None) -> Tensor:
+    if gain is None:
+        return F.linear(h, weight, bias)
+    return F.layer_norm(F.linear(h, weight), weight.shape[:1], gain, bias)
+
+
+STEPS = {"after": _after, "before": _before, "none": _none}

@@ -1,0 +1,243 @@
+"""One layer through the compiled kernels: tensors on the CPU, float32 or float64, no autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tidegate import _kernels
+from tidegate.nn._layer import GATES, Layer, Outputs, Plan, hidden_size
+from tidegate.nn._packing import pack
+
+Packed = list  # of the Weights of both directions, None in place of an absent second
+
+
+class Gradients(NamedTuple):
+    """Of the tensors of a `Layer` that can have one, and of its weights in their order."""
+
+    x: Tensor | None
+    h_0: Tensor | None
+    keep: Tensor | None
+    weights: list[Tensor | None]
+
+
+class Wanted(NamedTuple):
+    """Which gradients are wanted; those of the weights come all together."""
+
+    x: bool
+    h_0: bool
+    keep: bool
+    weights: bool
+
+
+def runs(layer: Layer, plan: Plan) -> bool:
+    """Whether the kernels compute this layer."""
+    return (
+        layer.x.device.type == "cpu"
+        and not plan.norm
+        and layer.zone is None
+        and layer.x.dtype in (torch.float32, torch.float64)
+    )
+
+
+def forward(
+    layer: Layer, plan: Plan, packed: Packed | None = None, saved: Tensor | None = None
+) -> Outputs:
+    """Run a layer; `saved`, where given, receives the gates for `backward`."""
+    packed = packed or pack(layer, plan, backward=False)
+    layer = _readable(layer)
+    units = plan.directions * hidden_size(layer)
+    output = empty_results(layer, plan, (), units)
+    gates = empty_results(layer, plan, (len(GATES[plan.reset]),), units) if plan.gates else None
+    rows = _Rows.of(layer)
+    h_n = layer.x.new_empty(plan.directions, rows.batch, hidden_size(layer))
+    _kernels.gru_forward(
+        *packed,
+        torch.get_num_threads(),
+        *_inputs(layer, rows),
+        output.data_ptr(),
+        *_steps(output),
+        h_n.data_ptr(),
+        _address(saved),
+        _address(gates),
+        0 if gates is None else gates.stride(0),
+    )
+    return Outputs(output, h_n, gates)
+
+
+def backward(
+    layer: Layer,
+    plan: Plan,
+    output: Tensor,
+    d_output: Tensor | None,
+    d_h_n: Tensor | None,
+    d_gates: Tensor | None,
+    wanted: Wanted,
+    packed: Packed | None = None,
+    saved: Tensor | None = None,
+) -> Gradients:
+    """Gradients of a layer whose `output` is known, from those of its results."""
+    packed = packed or pack(layer, plan, backward=True)
+    layer = _readable(layer)
+    output, d_output, d_gates = _dense(output), _dense(d_output), _dense(d_gates)
+    d_h_n = None if d_h_n is None else d_h_n.contiguous()
+    rows = _Rows.of(layer)
+    like = layer.x.new_empty
+    hidden = hidden_size(layer)
+    d_x = _like_input(layer, plan) if wanted.x else None
+    state = (plan.directions, rows.batch, hidden)
+    d_h_0 = like(state) if wanted.h_0 else None
+    d_keep = like(state[0], rows.time, *state[1:]) if wanted.keep else None
+    d_weights = _like_weights(layer, plan) if wanted.weights else [None] * 4
+    _kernels.gru_backward(
+        *packed,
+        torch.get_num_threads(),
+        *_inputs(layer, rows),
+        output.data_ptr(),
+        *_steps(output),
+        _address(saved),
+        _address(d_output),
+        *_steps(d_output),
+        _address(d_h_n),
+        _address(d_gates),
+        0 if d_gates is None else d_gates.stride(0),
+        *_steps(d_gates),
+        _address(d_x),
+        *_steps(d_x),
+        _address(d_h_0),
+        _address(d_keep),
+        *map(_address, d_weights),
+    )
+    return Gradients(d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights))
+
+
+def saved_buffer(layer: Layer, plan: Plan, packed: Packed) -> Tensor:
+    """Room for the gates of every valid cell, which `backward` then need not recompute."""
+    rows = layer.x.numel() // max(1, layer.x.size(-1))
+    if layer.batch_sizes is None and layer.lengths is not None:
+        rows = int(layer.lengths.sum())
+    return layer.x.new_empty(plan.directions, _kernels.saved_size(packed[0], rows))
+
+
+class _Rows(NamedTuple):
+    """The extent of a layer's input, and where its packed rows lie."""
+
+    time: int
+    batch: int
+    offsets: Tensor | None
+    lengths: Tensor | None
+
+    @classmethod
+    def of(cls, layer: Layer) -> _Rows:
+        sizes = layer.batch_sizes
+        if sizes is None:
+            lengths = layer.lengths
+            check_lengths(lengths, layer.x.size(0))
+            return cls(*layer.x.shape[:2], None, lengths)
+        time, batch = sizes.numel(), int(sizes[0])
+        lengths = (sizes[:, None] > torch.arange(batch)).sum(0)
+        return cls(time, batch, sizes.cumsum(0) - sizes, lengths)
+
+
+def check_lengths(lengths: Tensor | None, time: int) -> None:
+    """Raise unless every length lies between zero and the number of time steps."""
+    if lengths is None or not lengths.numel():
+        return
+    shortest, longest = (int(extreme) for extreme in lengths.aminmax())
+    if shortest < 0 or longest > time:
+        wrong = shortest if shortest < 0 else longest
+        raise ValueError(
+            f"lengths must lie between 0 and {time}, the time steps, but one is {wrong}"
+        )
+
+
+def _readable(layer: Layer) -> Layer:
+    """The tensors of a layer as the kernels read them: each row's numbers side by side."""
+    x, h_0, keep, mask, zone, lengths, batch_sizes, weights = layer
+    if keep is not None and keep.size(-1) > 1:
+        keep = _dense(keep)
+    return Layer(
+        _dense(x),
+        None if h_0 is None else h_0.contiguous(),
+        keep,
+        None if mask is None else mask.contiguous(),
+        zone,
+        None if lengths is None else lengths.contiguous(),
+        batch_sizes,
+        weights,
+    )
+
+
+def _dense(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None or tensor.stride(-1) == 1:
+        return tensor
+    return tensor.contiguous()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _steps(tensor: Tensor | None) -> tuple[int, int]:
+    """Strides of a step and of a row; packed rows have the second alone."""
+    if tensor is None:
+        return 0, 0
+    return (tensor.stride(-3) if tensor.dim() > 2 else 0), tensor.stride(-2)
+
+
+def _inputs(layer: Layer, rows: _Rows) -> tuple[int, ...]:
+    keep = layer.keep
+    strides = (0, 0, 0) if keep is None else (*keep.stride()[:2], int(keep.size(-1) > 1))
+    return (
+        rows.time,
+        rows.batch,
+        layer.x.data_ptr(),
+        *_steps(layer.x),
+        _address(rows.offsets),
+        _address(rows.lengths),
+        _address(keep),
+        *strides,
+        _address(layer.mask),
+        _address(layer.h_0),
+    )
+
+
+def empty_results(layer: Layer, plan: Plan, gates: tuple[int, ...], units: int) -> Tensor:
+    """An empty result (gates..., time, batch, units), or (gates..., rows, units) if packed."""
+    lead = layer.x.shape[:-1]
+    if layer.batch_sizes is None and plan.batch_first:
+        return layer.x.new_empty(*gates, lead[1], lead[0], units).transpose(-3, -2)
+    return layer.x.new_empty(*gates, *lead, units)
+
+
+def _like_input(layer: Layer, plan: Plan) -> Tensor:
+    """Room for the gradient of x; zero where the kernels leave it, past each row's length."""
+    blank = empty_results(layer, plan, (), layer.x.size(-1))
+    return blank.zero_() if layer.lengths is not None else blank
+
+
+def _like_weights(layer: Layer, plan: Plan) -> list[Tensor | None]:
+    """Room for the gradients of the four kinds of weights, both directions together."""
+    weight_ih, weight_hh = layer.weights[:2]
+    like = layer.x.new_empty
+    matrices = [like(plan.directions, *w.shape) for w in (weight_ih, weight_hh)]
+    if not plan.bias:
+        return [*matrices, None, None]
+    return [*matrices, *(like(plan.directions, weight_ih.size(0)) for _ in range(2))]
+
+
+def _by_direction(d_weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients in the order of `Layer.weights`."""
+    kinds = [kind.unbind() for kind in d_weights if kind is not None]
+    return [weight for direction in zip(*kinds, strict=True) for weight in direction]
+
+
+def _sum_keep(d_keep: Tensor | None, keep: Tensor | None) -> Tensor | None:
+    """Add up the gradient, one a unit and direction, over what `keep` was shared by."""
+    if d_keep is None:
+        return None
+    total = d_keep.sum(0) if d_keep.size(0) > 1 else d_keep[0]
+    return total.sum(-1, keepdim=True) if keep.size(-1) == 1 else total

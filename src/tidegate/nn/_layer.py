@@ -1,0 +1,76 @@
+"""What one layer is given, what it returns, and what is known of it without its numbers.
+
+One layer is one or two directions over a sequence. Every road through it (kernels, torch
+operations, the registered operator) takes a `Layer` and a `Plan` and returns the same three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+GATES = {"after": ("r", "z", "n"), "before": ("r", "z", "n"), "none": ("z", "n")}
+
+
+class Plan(NamedTuple):
+    """The choices of a layer; all are constants of a traced graph."""
+
+    reset: str = "after"
+    directions: int = 1
+    bias: bool = True
+    norm: bool = False  # layer normalisation of the gates
+    batch_first: bool = False  # memory layout of the results only; shapes are always time first
+    gates: bool = False  # return the gates
+
+
+class Direction(NamedTuple):
+    """The parameters of one direction; `gates` is 3, or 2 without a reset gate."""
+
+    weight_ih: Tensor  # (gates * hidden, input)
+    weight_hh: Tensor  # (gates * hidden, hidden)
+    bias_ih: Tensor | None = None  # (gates * hidden,)
+    bias_hh: Tensor | None = None
+    norm_ih: Tensor | None = None  # (gates * hidden,): gains of the layer normalisation
+    norm_hh: Tensor | None = None
+
+
+class Layer(NamedTuple):
+    """The tensors of a layer. Packed input is (rows, input), with `batch_sizes`."""
+
+    x: Tensor  # (time, batch, input), any strides
+    h_0: Tensor | None  # (directions, batch, hidden)
+    keep: Tensor | None  # (time, batch, 1 or hidden): multiplies the state before each step
+    mask: (
+        Tensor | None
+    )  # (directions, batch, hidden): multiplies the state where it meets weight_hh
+    zone: Tensor | None  # (time, batch, directions * hidden): share of the old state that stays
+    lengths: Tensor | None  # int64 (batch,)
+    batch_sizes: Tensor | None  # int64 (time,), on the CPU, as PackedSequence has them
+    weights: Sequence[Tensor]  # of each direction in turn, those that the plan has
+
+
+class Outputs(NamedTuple):
+    """The results of a layer; cells past a row's length are zero."""
+
+    output: Tensor  # (time, batch, directions * hidden), or (rows, directions * hidden)
+    h_n: Tensor  # (directions, batch, hidden)
+    gates: Tensor | None  # (gate, ...) as output for each gate
+
+
+def directions(weights: Sequence[Tensor], plan: Plan) -> list[Direction]:
+    """The flat `weights` of a layer, by direction and name."""
+    names = ["weight_ih", "weight_hh"]
+    names += ["bias_ih", "bias_hh"] if plan.bias else []
+    names += ["norm_ih", "norm_hh"] if plan.norm else []
+    count = len(names)
+    return [
+        Direction(**dict(zip(names, weights[start : start + count], strict=True)))
+        for start in range(0, plan.directions * count, count)
+    ]
+
+
+def hidden_size(layer: Layer) -> int:
+    """Units of a layer: columns of its first weight_hh."""
+    return layer.weights[1].size(1)

@@ -1,0 +1,87 @@
+"""The weights of a layer, packed for the kernels; kept for short calls, where packing would tell.
+
+A packed copy serves again only if the parameters still hold the same bytes: versions and addresses
+miss writes through `.data`, through NumPy and from other processes. Comparing costs an eighth of
+packing and stops at the first byte that differs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from tidegate import _kernels
+from tidegate.nn._layer import Direction, Layer, Plan, directions
+
+RESETS = {
+    "after": _kernels.RESET_AFTER,
+    "before": _kernels.RESET_BEFORE,
+    "none": _kernels.RESET_NONE,
+}
+# Above so many rows (steps times batch) packing is under a twentieth of the work.
+KEEP_UP_TO_ROWS = 512
+
+_same_bytes = ctypes.CDLL(None).memcmp
+_same_bytes.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
+
+class _Entry(NamedTuple):
+    reset: str
+    backward: bool
+    copies: tuple[Tensor | None, ...]
+    packed: _kernels.Weights
+
+
+_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight_hh -> _Entry
+
+
+def pack(layer: Layer, plan: Plan, backward: bool) -> list[_kernels.Weights | None]:
+    """Packed weights of both directions; the second is None in a layer of one."""
+    rows = layer.x.numel() // max(1, layer.x.size(-1))
+    take = _kept_weights if rows <= KEEP_UP_TO_ROWS else _pack
+    packed = [take(weights, plan.reset, backward) for weights in directions(layer.weights, plan)]
+    return [*packed, None][:2]
+
+
+def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
+    entry = _kept.get(weights.weight_hh)
+    if entry is not None and _serves(entry, weights, reset, backward):
+        return entry.packed
+    packed = _pack(weights, reset, backward)
+    copies = tuple(None if w is None else w.detach().clone() for w in weights)
+    _kept[weights.weight_hh] = _Entry(reset, backward, copies, packed)
+    return packed
+
+
+def _serves(entry: _Entry, weights: Direction, reset: str, backward: bool) -> bool:
+    if entry.reset != reset or (backward and not entry.backward):
+        return False
+    return all(_same(w, copy) for w, copy in zip(weights, entry.copies, strict=True))
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape or a.dtype != b.dtype or not a.is_contiguous():
+        return False
+    return _same_bytes(a.data_ptr(), b.data_ptr(), b.nbytes) == 0
+
+
+def _pack(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
+    dense = [None if w is None else w.contiguous() for w in weights]
+    weight_ih, weight_hh, bias_ih, bias_hh = dense[:4]
+    return _kernels.Weights(
+        weight_hh.dtype == torch.float64,
+        RESETS[reset],
+        weight_ih.size(1),
+        weight_hh.size(1),
+        weight_ih.data_ptr(),
+        weight_hh.data_ptr(),
+        0 if bias_ih is None else bias_ih.data_ptr(),
+        0 if bias_hh is None else bias_hh.data_ptr(),
+        backward,
+    )

@@ -1,0 +1,38 @@
+"""Which way a layer is computed: kernels, torch operations, or the registered operator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from tidegate.nn import _functional, _kernel, _op
+from tidegate.nn._autograd import EagerLayer, TransformedLayer
+from tidegate.nn._layer import Layer, Outputs, Plan
+
+
+def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
+    """Run a layer; `save` keeps its gates for the backward pass instead of recomputing them."""
+    if torch.compiler.is_compiling() or not _in_plain_sight(layer):
+        return _op.gru_layer(layer, plan)
+    if not _kernel.runs(layer, plan) or forward_ad._current_level >= 0:
+        return _functional.gru_layer(layer, plan)
+    if torch._C._are_functorch_transforms_active():
+        return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
+    if torch.is_grad_enabled() and _needs_gradient(layer):
+        return Outputs(*EagerLayer.apply(plan, save, *layer[:-1], *layer.weights))
+    return _kernel.forward(layer, plan)
+
+
+def _in_plain_sight(layer: Layer) -> bool:
+    """Whether the tensors have addresses: no tracing mode, no tensor subclass, no meta device."""
+    if torch._C._len_torch_dispatch_stack() or layer.x.is_meta:
+        return False
+    return all(type(t) in _PLAIN for t in (*layer[:-1], *layer.weights))
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter, type(None))
+
+
+def _needs_gradient(layer: Layer) -> bool:
+    return any(t is not None and t.requires_grad for t in (*layer[:3], *layer.weights))
