@@ -1,0 +1,73 @@
+"""Bands around the median: their names, their quantiles, and their width as the data showed it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# With fewer held-back values than this, a width measured on them says little.
+_FEWEST = 200
+
+
+def quantiles_of(levels: Sequence[float]) -> np.ndarray:
+    """Quantiles in rising order, the median in the middle, of bands that hold so many percent.
+
+    Example:
+        >>> quantiles_of([80, 50])
+        array([0.1 , 0.25, 0.5 , 0.75, 0.9 ])
+
+    Raises:
+        ValueError: a level is not between 0 and 100, or comes twice.
+    """
+    ordered = sorted(levels)
+    if not all(0 < level < 100 for level in ordered) or len(set(ordered)) < len(ordered):
+        raise ValueError(f"levels must be different numbers between 0 and 100, got {levels}")
+    half = np.array(ordered) / 200
+    return np.concatenate([0.5 - half[::-1], [0.5], 0.5 + half])
+
+
+def column_names(model: str, levels: Sequence[float]) -> list[str]:
+    """The columns of the quantiles, as statsforecast calls them.
+
+    Example:
+        >>> column_names("GRU", [80, 50])
+        ['GRU-lo-80', 'GRU-lo-50', 'GRU', 'GRU-hi-50', 'GRU-hi-80']
+    """
+    ordered = sorted(levels)
+    low = [f"{model}-lo-{level:g}" for level in reversed(ordered)]
+    return [*low, model, *(f"{model}-hi-{level:g}" for level in ordered)]
+
+
+def measure_widths(answer: np.ndarray, truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """By how much to stretch the distance of each quantile from the median (conformal correction).
+
+    Stretched so, each quantile has the share of `truth` on its side that it should have.
+
+    Args:
+        answer: quantiles of held-back values, (rows, horizon, quantiles).
+        truth: these values, (rows, horizon); NaN where not known.
+        quantiles: which ones, in rising order, the median in the middle.
+    """
+    middle = len(quantiles) // 2
+    widths = np.ones(len(quantiles))
+    known = np.isfinite(truth)
+    if known.sum() < _FEWEST:
+        return widths
+    error = (truth - answer[..., middle])[known]
+    for i, quantile in enumerate(quantiles):
+        if i != middle:
+            distance = (answer[..., i] - answer[..., middle])[known]
+            share = quantile if quantile > 0.5 else 1 - quantile
+            widths[i] = max(np.quantile(error / distance, share), 0.0)
+    return widths
+
+
+def stretch(answer: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Answers with each quantile at so many times its distance from the median; never crossing."""
+    middle = len(widths) // 2
+    median = answer[..., middle : middle + 1]
+    stretched = median + widths * (answer - median)
+    above = np.maximum.accumulate(stretched[..., middle:], -1)
+    below = np.minimum.accumulate(stretched[..., middle::-1], -1)[..., ::-1]
+    return np.concatenate([below[..., :-1], above], -1)

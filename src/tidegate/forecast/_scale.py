@@ -1,0 +1,167 @@
+"""A history becomes numbers that a network can read, and its answer becomes a forecast.
+
+    z    = log(history / unit)               the logarithm where all of the history is positive
+    z    = season + level + drift * k + scale * residual
+    answer of the network = residual, at each step ahead
+
+Everything is worked out from the history alone, before the origin of the forecast, by the same
+function for training and for forecasting. NumPy only: a saved model needs no torch to read this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ._season import seasonal_indices
+from ._smooth import smooth
+
+CHANNELS = 3  # residual, whether it is known, seasonal index
+FACTS = 5  # drift, smoothing rate, strength of the season, length, noise
+
+# The scale of a history is at least this share of its unit: what moves less stands still.
+_LEAST_SCALE = 0.01
+# Residuals beyond this many scales are outliers or breaks; the network sees them cut.
+_LARGEST_INPUT = 20.0
+# A future value below this share of the unit counts as this when logarithms are learnt.
+_LEAST_SHARE = 1e-4
+# exp() of more is no forecast but an overflow.
+_LARGEST_LOG = 300.0
+# Steps of history that smoothing looks back over; the smallest rate has forgotten older ones.
+_SMOOTHED = 240
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the network is shown of a history, and what it is asked for.
+
+    Args:
+        horizon: steps to forecast.
+        season_length: steps in a season; 1 for none.
+        context: steps of history from which level, scale and season are worked out.
+        input_length: steps of history that the network reads.
+        log: take logarithms of histories that are positive throughout.
+        season: remove the seasonal indices and put them back.
+        trend: let the level drift along half of the linear trend.
+    """
+
+    horizon: int
+    season_length: int
+    context: int
+    input_length: int
+    log: bool = True
+    season: bool = True
+    trend: bool = True
+
+
+class Scaled(NamedTuple):
+    """Histories as the network reads them, and how to turn its answers back, one row each."""
+
+    inputs: np.ndarray  # (rows, input_length, CHANNELS)
+    facts: np.ndarray  # (rows, FACTS)
+    season: np.ndarray  # (rows, horizon): what the season will add, in scales
+    base: np.ndarray  # (rows, horizon): the forecast to which residuals are added
+    scale: np.ndarray  # (rows,): the size of one residual
+    weight: np.ndarray  # (rows,): what an error of one residual costs
+    unit: np.ndarray  # (rows,)
+    log: np.ndarray  # (rows,): whether logarithms were taken
+
+
+def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
+    """Scale histories, each by itself.
+
+    Args:
+        history: (rows, context), right-aligned; NaN where there is no value; one value at least in
+            each row, and none infinite.
+        scaling: what to do.
+    """
+    unit, log, z = _transform(history, scaling.log)
+    context = z.shape[1]
+    length = scaling.season_length if scaling.season else 1
+    indices, strength = seasonal_indices(z, length)
+    adjusted = z - indices[:, np.arange(context) % length]
+    level, drift, rate, error = smooth(adjusted[:, -_SMOOTHED:], scaling.trend)
+    size = np.maximum(error, _LEAST_SCALE)
+    season = indices[:, np.arange(context, context + scaling.horizon) % length]
+    recent = slice(-scaling.input_length, None)
+    residual = (adjusted[:, recent] - level[:, None]) / size[:, None]
+    past_season = indices[:, np.arange(context)[recent] % length] / size[:, None]
+    known = np.isfinite(residual)
+    count = np.isfinite(z).sum(1)
+    ahead = np.arange(1, scaling.horizon + 1)
+    return Scaled(
+        inputs=_cut(np.stack([np.where(known, residual, 0.0), known, past_season], -1)),
+        facts=_cut(
+            np.stack(
+                [
+                    drift * scaling.season_length / size,
+                    rate,
+                    strength,
+                    np.log(count) - 4,
+                    np.log(size) + 3,
+                ],
+                -1,
+            )
+        ),
+        season=_cut(season / size[:, None]),
+        base=season + level[:, None] + drift[:, None] * ahead,
+        # What never moved is forecast to stay.
+        scale=np.where(error > 0, size, 0.0),
+        weight=size / np.sqrt(np.maximum(_naive_error(z, scaling.season_length), _LEAST_SCALE)),
+        unit=unit,
+        log=log,
+    )
+
+
+def scale_future(future: np.ndarray, scaled: Scaled) -> np.ndarray:
+    """What the network should have answered, (rows, horizon); NaN where the future is not known."""
+    ratio = future / scaled.unit[:, None]
+    with np.errstate(invalid="ignore"):
+        logs = np.log(np.maximum(ratio, _LEAST_SHARE))
+    z = np.where(scaled.log[:, None], logs, ratio)
+    size = np.maximum(scaled.scale, _LEAST_SCALE)
+    return (z - scaled.base) / size[:, None]
+
+
+def unscale(residual: np.ndarray, scaled: Scaled) -> np.ndarray:
+    """Answers of the network, (rows, horizon, ...), as values of the series."""
+    more = (1,) * (residual.ndim - 2)
+    base = scaled.base.reshape(*scaled.base.shape, *more)
+    size, unit, log = (a.reshape(-1, 1, *more) for a in (scaled.scale, scaled.unit, scaled.log))
+    z = base + size * residual
+    ratio = np.where(log, np.exp(np.clip(z, -_LARGEST_LOG, _LARGEST_LOG)), z)
+    with np.errstate(over="ignore"):
+        limit = np.finfo(np.float64).max
+        return np.clip(ratio * unit, -limit, limit)
+
+
+def _transform(history: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean size of each row, whether its logarithm is taken, and the row in these terms."""
+    largest = np.nanmax(np.abs(history), 1)
+    largest = np.where(largest > 0, largest, 1.0)
+    ratio = history / largest[:, None]
+    mean = np.nanmean(np.abs(ratio), 1)
+    mean = np.where(mean > 0, mean, 1.0)
+    ratio = ratio / mean[:, None]
+    # Comparing with NaN is False, so `not <= 0` is "positive or missing".
+    positive = log & ~(ratio <= 0).any(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return largest * mean, positive, np.where(positive[:, None], np.log(ratio), ratio)
+
+
+def _naive_error(z: np.ndarray, season_length: int) -> np.ndarray:
+    """Mean absolute change over a season, or over a step where no season is whole."""
+    by_season, by_step = _mean_change(z, season_length), _mean_change(z, 1)
+    return np.where(by_season > 0, by_season, by_step)
+
+
+def _mean_change(z: np.ndarray, lag: int) -> np.ndarray:
+    change = np.abs(z[:, lag:] - z[:, :-lag])
+    known = np.isfinite(change)
+    return np.where(known, change, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+
+
+def _cut(numbers: np.ndarray) -> np.ndarray:
+    return np.clip(numbers, -_LARGEST_INPUT, _LARGEST_INPUT).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Origins of forecasts in many series: the history before each, and the future after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Origins(NamedTuple):
+    """Where forecasts start: at `step` of series number `series`, which is not yet known."""
+
+    series: np.ndarray
+    step: np.ndarray
+
+
+class Windows:
+    """Series of different lengths, cut into histories and futures without copying them all."""
+
+    def __init__(self, values: Sequence[np.ndarray]):
+        self.lengths = np.array([len(v) for v in values], np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self._flat = np.concatenate([np.asarray(v, np.float64) for v in values])
+        self._known = np.concatenate([[0], np.cumsum(np.isfinite(self._flat))])
+
+    def ends(self, back: int = 0) -> Origins:
+        """One origin a series, `back` steps before its end; shorter series are left out."""
+        series = np.flatnonzero(self.lengths > back)
+        return Origins(series, self.lengths[series] - back)
+
+    def draw(self, least: int, held_back: int, most: int, rng: np.random.Generator) -> Origins:
+        """Origins inside the series, all of them or `most` drawn at random.
+
+        Args:
+            least: steps of history before the first origin of a series.
+            held_back: steps at the end of each series that are neither history nor future.
+            most: how many origins at most.
+            rng: draws them.
+        """
+        counts = np.maximum(self.lengths - held_back - least, 0)
+        ends = np.cumsum(counts)
+        total = int(ends[-1])
+        number = np.arange(total)
+        if total > most:
+            number = np.sort(rng.choice(total, most, replace=False, shuffle=False))
+        series = np.searchsorted(ends, number, "right")
+        return Origins(series, number - (ends[series] - counts[series]) + least)
+
+    def known_before(self, origins: Origins, least: int) -> np.ndarray:
+        """Whether each origin has so many values before it."""
+        start = self._starts[origins.series]
+        return self._known[start + origins.step] - self._known[start] >= least
+
+    def history(self, origins: Origins, context: int) -> np.ndarray:
+        """The `context` steps before each origin; NaN before a series begins."""
+        step = origins.step[:, None] + np.arange(-context, 0)
+        return self._take(origins.series, step, step >= 0)
+
+    def future(self, origins: Origins, horizon: int, held_back: int = 0) -> np.ndarray:
+        """The `horizon` steps from each origin on; NaN from `held_back` before the end on."""
+        step = origins.step[:, None] + np.arange(horizon)
+        return self._take(
+            origins.series, step, step < (self.lengths[origins.series] - held_back)[:, None]
+        )
+
+    def _take(self, series: np.ndarray, step: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        place = np.where(inside, self._starts[series][:, None] + step, 0)
+        return np.where(inside, self._flat[place], np.nan)
