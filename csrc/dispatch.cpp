@@ -103,8 +103,8 @@ struct Split {
   bool by_units;
 };
 
-constexpr double worth_a_thread = 2e5;     // flops of a call
-constexpr double worth_a_barrier = 4e4;    // flops of a step
+constexpr double worth_a_thread = 2e5;    // flops of a call
+constexpr double worth_a_barrier = 1.5e4;   // flops of a step
 
 template <class T>
 Split choose_split(const Call<T>& c, int threads, bool backward) {

@@ -32,7 +32,7 @@ struct Panels {
   index k, vectors;
   index width;  // vectors in a panel; the last one may have fewer
 
-  const T* panel(index p) const { return data + p * width * k * lanes<T>; }
+  T* panel(index p) const { return data + p * width * k * lanes<T>; }
   index panel_width(index p) const {
     return vectors - p * width < width ? vectors - p * width : width;
   }
@@ -63,53 +63,73 @@ TIDEGATE_INLINE index column(index unit, index gate, index gates) {
   return (unit / group<T> * gates + gate) * group<T> + unit % group<T>;
 }
 
+// Calls f(element of the panels, stride from k to k, first row of the matrix, rows) for each vector
+// of columns whose units are in [unit_begin, unit_end); the matrix is (gates * hidden, k). Rows
+// may be none, where there are no such units.
+template <class T, class F>
+void for_vectors(const Panels<T>& panels, index unit_begin, index unit_end, index hidden,
+                 index gates, F f) {
+  for (index vector = 0; vector < panels.vectors; ++vector) {
+    const index gate = vector / group_vectors % gates;
+    const index unit =
+        vector / (group_vectors * gates) * group<T> + vector % group_vectors * lanes<T>;
+    if (unit < unit_begin || unit >= unit_end) continue;
+    const index p = vector / panels.width, stride = panels.panel_width(p) * lanes<T>;
+    T* at = panels.panel(p) + vector % panels.width * lanes<T>;
+    const index rows = hidden - unit < lanes<T> ? hidden - unit : lanes<T>;
+    f(at, stride, gate * hidden + unit, rows > 0 ? rows : 0);
+  }
+}
+
 // source (gates * hidden, k), gate by gate.
 template <class T>
 void pack_gates(const Panels<T>& to, const T* source, index hidden, index gates) {
-  __builtin_memset(to.data, 0, to.size() * sizeof(T));
-  for (index gate = 0; gate < gates; ++gate)
-    for (index unit = 0; unit < hidden; ++unit) {
-      const index c = column<T>(unit, gate, gates), vector = c / lanes<T>;
-      const index p = vector / to.width, stride = to.panel_width(p) * lanes<T>;
-      T* out = const_cast<T*>(to.panel(p)) + (vector % to.width) * lanes<T> + c % lanes<T>;
-      const T* row = source + (gate * hidden + unit) * to.k;
-      for (index k = 0; k < to.k; ++k) out[k * stride] = row[k];
+  for_vectors(to, 0, padded<T>(hidden), hidden, gates, [&](T* at, index stride, index row, index rows) {
+    for (index k = 0; k < to.k; k += lanes<T>) {
+      Vec<T> square[lanes<T>];
+      for (index i = 0; i < lanes<T>; ++i)
+        square[i] = i < rows ? load_n(source + (row + i) * to.k + k, to.k - k) : Vec<T>{};
+      transpose<T>(square);
+      for (index i = 0; i < lanes<T> && k + i < to.k; ++i) store(at + (k + i) * stride, square[i]);
     }
+  });
 }
 
 // The inverse of pack_gates for some units, summed over `parts` packed matrices `part_stride` apart.
 template <class T>
 void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* result,
                   index unit_begin, index unit_end, index hidden, index gates) {
-  for (index gate = 0; gate < gates; ++gate)
-    for (index unit = unit_begin; unit < unit_end; ++unit) {
-      const index c = column<T>(unit, gate, gates), vector = c / lanes<T>;
-      const index p = vector / from.width, stride = from.panel_width(p) * lanes<T>;
-      const T* in = from.panel(p) + (vector % from.width) * lanes<T> + c % lanes<T>;
-      T* row = result + (gate * hidden + unit) * from.k;
-      for (index k = 0; k < from.k; ++k) {
-        T sum = in[k * stride];
-        for (index part = 1; part < parts; ++part) sum += in[part * part_stride + k * stride];
-        row[k] = sum;
-      }
-    }
+  for_vectors(from, unit_begin, unit_end, hidden, gates,
+              [&](const T* at, index stride, index row, index rows) {
+                for (index k = 0; k < from.k; k += lanes<T>) {
+                  Vec<T> square[lanes<T>];
+                  for (index i = 0; i < lanes<T>; ++i) {
+                    square[i] = Vec<T>{};
+                    if (k + i >= from.k) continue;
+                    const T* in = at + (k + i) * stride;
+                    for (index part = 0; part < parts; ++part)
+                      square[i] += load(in + part * part_stride);
+                  }
+                  transpose<T>(square);
+                  for (index i = 0; i < rows; ++i)
+                    store_n(result + (row + i) * from.k + k, square[i], from.k - k);
+                }
+              });
 }
 
 // The transpose: rows k run over the gate columns of `source` (gates * hidden, columns).
 template <class T>
 void pack_transposed(const Panels<T>& to, const T* source, index hidden, index gates,
                      index columns) {
-  __builtin_memset(to.data, 0, to.size() * sizeof(T));
-  for (index gate = 0; gate < gates; ++gate)
-    for (index unit = 0; unit < hidden; ++unit) {
-      const index k = column<T>(unit, gate, gates);
-      const T* row = source + (gate * hidden + unit) * columns;
-      for (index p = 0; p * to.width < to.vectors; ++p) {
-        const index first = p * to.width * lanes<T>, size = to.panel_width(p) * lanes<T>;
-        const index n = columns - first < size ? columns - first : size;
-        __builtin_memcpy(const_cast<T*>(to.panel(p)) + k * size, row + first, n * sizeof(T));
-      }
-    }
+  if (hidden % group<T> || columns % lanes<T>) __builtin_memset(to.data, 0, to.size() * sizeof(T));
+  for (index p = 0; p * to.width < to.vectors; ++p) {
+    const index first = p * to.width * lanes<T>, size = to.panel_width(p) * lanes<T>;
+    const index n = columns - first < size ? columns - first : size;
+    for (index gate = 0; gate < gates; ++gate)
+      for (index unit = 0; unit < hidden; ++unit)
+        __builtin_memcpy(to.panel(p) + column<T>(unit, gate, gates) * size,
+                         source + (gate * hidden + unit) * columns + first, n * sizeof(T));
+  }
 }
 
 // `rows` x `panels` panels of `vectors` vectors: c = base + a * w over k in [k0, k0 + count).
@@ -292,7 +312,7 @@ void outer(const Panels<T>& sum, index v0, index v1, index cells, const T* const
   for (index v = v0; v < v1;) {
     const index p = v / sum.width, width = sum.panel_width(p), from = v - p * sum.width;
     const index n = (v1 - v < width - from) ? v1 - v : width - from;
-    T* out = const_cast<T*>(sum.panel(p)) + from * lanes<T>;
+    T* out = sum.panel(p) + from * lanes<T>;
     const T* in = d + v * lanes<T>;
     const index row = width * lanes<T>;
     if (n == 1) outer_panel<T, 1>(cells, x, sum.k, in, d_row, out, row);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #if defined(TIDEGATE_ISA_avx2) || defined(TIDEGATE_ISA_avx512)
 #include <immintrin.h>
@@ -177,6 +178,22 @@ template <class T>
 TIDEGATE_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign_of) {
   const Bits<T> mask = (Bits<T>)broadcast(T(-0.0));
   return (Vec<T>)((Bits<T>)magnitude | ((Bits<T>)sign_of & mask));
+}
+
+// One stage of a transpose: blocks of `size` lanes change places between two rows.
+template <class T, int size, std::size_t... j>
+TIDEGATE_INLINE void swap_blocks(Vec<T>& a, Vec<T>& b, std::index_sequence<j...>) {
+  const Vec<T> first = a;
+  a = __builtin_shufflevector(first, b, (j & size ? lanes<T> + j - size : j)...);
+  b = __builtin_shufflevector(first, b, (j & size ? lanes<T> + j : j + size)...);
+}
+
+template <class T, int size = lanes<T> / 2>
+TIDEGATE_INLINE void transpose(Vec<T> (&rows)[lanes<T>]) {
+  TIDEGATE_UNROLL for (int i = 0; i < lanes<T>; ++i)
+    if (!(i & size))
+      swap_blocks<T, size>(rows[i], rows[i + size], std::make_index_sequence<lanes<T>>());
+  if constexpr (size > 1) transpose<T, size / 2>(rows);
 }
 
 // Where exp still has a normal result and a normal reciprocal.
