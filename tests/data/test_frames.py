@@ -47,7 +47,7 @@ def test_a_panel_goes_back_into_the_frame_that_it_came_from(kind):
         "ds": np.concatenate(panel.times),
         "y": np.concatenate(panel.values),
     }
-    again = to_frame(columns, like=df)
+    again = to_frame(columns, df, panel.clock)
     assert type(again) is type(df)
     assert as_dict(again) == as_dict(df)
     schema = "schema" if hasattr(df, "schema") else "dtypes"

@@ -113,15 +113,18 @@ def test_daily_time_stamps_with_a_zone_stay_daily_through_summer_time():
     assert panel.frequency.name == "D"
     assert "local time" in panel.notes[0]
     future = panel.frequency.next(panel.times[0][-1], 1)
-    assert to_frame({"ds": future}, like=df).ds[0] == ds[-1] + pd.DateOffset(days=1)
+    assert to_frame({"ds": future}, df, panel.clock).ds[0] == ds[-1] + pd.DateOffset(days=1)
 
 
 def test_hourly_time_stamps_with_a_zone_stay_hourly_through_summer_time():
     ds = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
-    panel = Panel.from_frame(pd.DataFrame({"ds": ds, "y": 1.0 * np.arange(60)}))
+    df = pd.DataFrame({"ds": ds, "y": 1.0 * np.arange(60)})
+    panel = Panel.from_frame(df)
     assert panel.frequency.name == "h"
     assert len(panel.values[0]) == 60
     assert "UTC" in panel.notes[0]
+    future = panel.frequency.next(panel.times[0][-1], 1)
+    assert to_frame({"ds": future}, df.head(1), panel.clock).ds[0] == ds[-1] + pd.Timedelta("1h")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ._dates import FIRST_YEAR, LAST_YEAR, UnreadableDate, parse_dates
-from ._zones import drop_zone
+from ._zones import Clock, drop_zone
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -39,15 +39,17 @@ class Series:
         return f"{self.names.source}: column {column!r}{series}, data row {row + 1}"
 
 
-def read_columns(
-    df: nw.DataFrame, names: Names, notes: list[str]
-) -> tuple[Series, np.ndarray, np.ndarray]:
-    """Take a frame apart into series, time stamps and values, one entry a row in the frame's order.
+class Rows(NamedTuple):
+    """A frame taken apart, one entry a row; `clock` is set if a time zone was dropped."""
 
-    Args:
-        df: a long frame.
-        names: what its columns are called.
-        notes: takes a sentence for each thing that was changed on the way.
+    series: Series
+    times: np.ndarray
+    values: np.ndarray
+    clock: Clock | None
+
+
+def read_columns(df: nw.DataFrame, names: Names) -> Rows:
+    """Take a long frame apart into series, time stamps and values.
 
     Raises:
         InputError: a column is missing, or holds an entry that cannot be used.
@@ -56,8 +58,8 @@ def read_columns(
     if len(df) == 0:
         raise InputError(f"{names.source} has no rows of data")
     series = _read_ids(df, names)
-    times = _read_times(df[names.time], series, notes)
-    return series, times, _read_values(df[names.target], series)
+    times, clock = _read_times(df[names.time], series)
+    return Rows(series, times, _read_values(df[names.target], series), clock)
 
 
 def time_text(moment: np.generic) -> str:
@@ -96,7 +98,7 @@ def _read_ids(df: nw.DataFrame, names: Names) -> Series:
     return Series(names, list(table), np.array(codes, np.int64))
 
 
-def _read_times(column: nw.Series, series: Series, notes: list[str]) -> np.ndarray:
+def _read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
     import narwhals as nw
 
     missing = _missing(column)
@@ -104,30 +106,25 @@ def _read_times(column: nw.Series, series: Series, notes: list[str]) -> np.ndarr
         place = series.place(column.name, int(missing.argmax()))
         raise InputError(f"{place} is empty, where a time stamp was expected")
     if column.dtype.is_numeric():
-        return _from_numbers(column, series, notes)
-    if isinstance(column.dtype, nw.Date):
-        return _in_range(column.to_numpy(), column.name, series)
-    if isinstance(column.dtype, nw.Datetime):
-        if column.dtype.time_zone is not None:
-            column, clock = drop_zone(column)
-            notes.append(_zone_note(column.name, series, clock))
-        return _in_range(column.to_numpy(), column.name, series)
-    return _from_texts([_text(entry) for entry in column.to_list()], column.name, series, notes)
+        return _from_numbers(column, series)
+    if isinstance(column.dtype, nw.Date | nw.Datetime):
+        column, clock = drop_zone(column)
+        return _in_range(column.to_numpy(), column.name, series), clock
+    return _from_texts([_text(entry) for entry in column.to_list()], column.name, series)
 
 
-def _from_numbers(column: nw.Series, series: Series, notes: list[str]) -> np.ndarray:
+def _from_numbers(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
     numbers = column.to_numpy()
     if column.dtype.is_integer():
         if _are_days(numbers):
-            texts = [str(number) for number in numbers]
-            return _from_texts(texts, column.name, series, notes)
-        return numbers.astype(np.int64)
+            return _from_texts([str(number) for number in numbers], column.name, series)
+        return numbers.astype(np.int64), None
     fractions = ~(np.isfinite(numbers) & (numbers == np.round(numbers)))
     if fractions.any():
         row = int(fractions.argmax())
         place = series.place(column.name, row)
         raise InputError(f"{place}: {numbers[row]} is neither a date nor a whole number")
-    return numbers.astype(np.int64)
+    return numbers.astype(np.int64), None
 
 
 def _are_days(numbers: np.ndarray) -> bool:
@@ -137,22 +134,16 @@ def _are_days(numbers: np.ndarray) -> bool:
     return bool((likely & (day <= 31)).all())
 
 
-def _from_texts(texts: list[str], column: str, series: Series, notes: list[str]) -> np.ndarray:
+def _from_texts(texts: list[str], column: str, series: Series) -> tuple[np.ndarray, Clock | None]:
     if all(text.lstrip("-").isdecimal() and len(text) < 8 for text in texts):
-        return np.array(texts, np.int64)
+        return np.array(texts, np.int64), None
     try:
         times, had_offset = parse_dates(texts)
     except UnreadableDate as bad:
         raise InputError(f"{series.place(column, bad.row)}: {bad.reason}") from None
     except InputError as unclear:
         raise InputError(f"{series.names.source}: column {column!r}: {unclear}") from None
-    if had_offset:
-        notes.append(_zone_note(column, series, "UTC"))
-    return times
-
-
-def _zone_note(column: str, series: Series, clock: str) -> str:
-    return f"{series.names.source}: column {column!r} has a time zone; it was read in {clock}"
+    return times, "UTC" if had_offset else None
 
 
 def _in_range(times: np.ndarray, column: str, series: Series) -> np.ndarray:

@@ -7,18 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._zones import restore_zone
+from ._zones import Clock, restore_zone
 
 if TYPE_CHECKING:
     import narwhals as nw
     from narwhals.typing import IntoFrameT
 
 
-def to_frame(columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT) -> IntoFrameT:
+def to_frame(
+    columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT, clock: Clock | None = None
+) -> IntoFrameT:
     """Columns as a frame of the same kind as `like`: pandas, polars, pyarrow.
 
     A column that `like` has too (the ids, the time stamps) comes in the type that it has there,
     so that the two join; text that held dates comes as dates.
+
+    Args:
+        columns: the columns by name.
+        like: a frame, or a few rows of one.
+        clock: whose clock the time stamps show, where `like` has them with a zone (`Panel.clock`).
 
     Example:
         >>> import pandas as pd
@@ -32,7 +39,7 @@ def to_frame(columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT) -> 
     model = model.collect() if isinstance(model, nw.LazyFrame) else model
     frame = nw.from_dict(dict(columns), backend=model.implementation)
     shared = [name for name in frame.columns if name in model.columns]
-    frame = frame.with_columns(*(_as(frame[name], model[name]) for name in shared))
+    frame = frame.with_columns(*(_as(frame[name], model[name].dtype, clock) for name in shared))
     if not model.implementation.is_pandas_like():
         return frame.to_native()
     # pandas has several types for one kind of column: NumPy's, its own nullable ones, Arrow's.
@@ -41,14 +48,13 @@ def to_frame(columns: Mapping[str, np.ndarray | Sequence], like: IntoFrameT) -> 
     return frame.to_native().astype({name: like[name].dtype for name in plain})
 
 
-def _as(column: nw.Series, like: nw.Series) -> nw.Series:
-    """`column` in the type of `like`, where the one can hold the other."""
+def _as(column: nw.Series, want: nw.dtypes.DType, clock: Clock | None) -> nw.Series:
+    """The column in the type wanted, where that can hold it."""
     import narwhals as nw
 
-    want = like.dtype
     if isinstance(column.dtype, nw.Datetime) and isinstance(want, nw.Datetime):
         if want.time_zone is not None:
-            column = restore_zone(column, like, want.time_zone)
+            column = restore_zone(column, want.time_zone, clock)
         return column.cast(want)
     times_into_other = isinstance(column.dtype, nw.Datetime) and not isinstance(want, nw.Date)
     if times_into_other or isinstance(want, nw.Object | nw.Unknown):

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ._assemble import assemble
 from ._columns import Names, Series, read_columns
+from ._zones import Clock
 from .frequency import Frequency
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Panel:
         values: the values of each series, float64; NaN where one is missing.
         frequency: the calendar.
         notes: one sentence for each thing that was changed in what came (rows sorted, gaps filled).
+        clock: whose clock `times` show if the time stamps came with a zone: "UTC" or "local time".
 
     Example:
         >>> panel = Panel.from_arrays(["a"], [[1, 2, 4]], [[5.0, 6.0, 8.0]])
@@ -39,6 +41,7 @@ class Panel:
     values: list[np.ndarray]
     frequency: Frequency
     notes: list[str] = field(default_factory=list)
+    clock: Clock | None = None
 
     def __len__(self) -> int:
         """How many series there are."""
@@ -74,9 +77,11 @@ class Panel:
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         single = id_col == "unique_id" and id_col not in frame.columns
         names = Names(source, None if single else id_col, time_col, target_col)
+        series, times, values, clock = read_columns(frame, names)
         notes: list[str] = []
-        series, times, values = read_columns(frame, names, notes)
-        return cls(series.ids, *assemble(series, times, values, freq, notes), notes)
+        if clock is not None:
+            notes.append(f"{source}: column {time_col!r} has a time zone; it was read in {clock}")
+        return cls(series.ids, *assemble(series, times, values, freq, notes), notes, clock)
 
     @classmethod
     def from_arrays(

@@ -429,7 +429,7 @@ class GRUForecaster(Estimator):
             return pd.DataFrame(columns)
         if self.id_col not in _columns(like):
             del columns[self.id_col]
-        return to_frame(columns, like)
+        return to_frame(columns, like, panel.clock)
 
 
 def _head(df: IntoFrameT) -> IntoFrameT:
