@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import GRU
 from torch.nn.functional import softplus
 
+from ..nn import GRU
 from ._scale import CHANNELS, FACTS
 
 # The first answers are near the base forecast, and their bands about one scale apart.

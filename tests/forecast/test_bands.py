@@ -1,0 +1,54 @@
+"""Bands: named as statsforecast names them, as wide as the data showed, never crossing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.forecast._bands import column_names, measure_widths, quantiles_of, stretch
+
+LEVELS = (50, 80, 95)
+
+
+def answers(seed: int, rows: int, width: float = 1.0) -> np.ndarray:
+    """Quantiles of a normal distribution of that width, around medians of their own."""
+    rng = np.random.default_rng(seed)
+    z = np.array([-1.9600, -1.2816, -0.6745, 0, 0.6745, 1.2816, 1.9600])
+    return rng.standard_normal((rows, 6, 1)) + width * z
+
+
+@pytest.mark.parametrize("width", [0.3, 1.0, 4.0])
+def test_bands_get_the_width_that_held_the_truth(width):
+    quantiles = quantiles_of(LEVELS)
+    answer = answers(0, 4000, width)
+    truth = answer[..., 3] + np.random.default_rng(1).standard_normal((4000, 6))
+    stretched = stretch(answer, measure_widths(answer, truth, quantiles))
+    below = (truth[..., None] <= stretched).mean((0, 1))
+    np.testing.assert_allclose(below[[0, 1, 2, 4, 5, 6]], quantiles[[0, 1, 2, 4, 5, 6]], atol=2e-3)
+    np.testing.assert_array_equal(stretched[..., 3], answer[..., 3])
+
+
+def test_few_values_or_none_change_no_width():
+    truth = np.full((10, 6), np.nan)
+    truth[0] = 100.0
+    assert (measure_widths(answers(0, 10), truth, quantiles_of(LEVELS)) == 1).all()
+
+
+@given(widths=st.lists(st.floats(0, 100), min_size=7, max_size=7))
+def test_no_width_makes_quantiles_cross(widths):
+    stretched = stretch(answers(0, 5), np.array(widths))
+    assert (np.diff(stretched, axis=-1) >= 0).all()
+
+
+def test_names_are_those_of_statsforecast():
+    models = pytest.importorskip("statsforecast.models")
+    theirs = models.SeasonalNaive(season_length=4)
+    found = theirs.forecast(np.arange(20.0), h=1, level=[80, 99.5])
+    ours = {"mean", *(name.removeprefix("GRU-") for name in column_names("GRU", [80, 99.5]))}
+    assert set(found) == ours - {"GRU"}
+
+
+@pytest.mark.parametrize("levels", [(0,), (100,), (50, 50), (-5, 80)])
+def test_levels_out_of_range_are_refused(levels):
+    with pytest.raises(ValueError, match="levels"):
+        quantiles_of(levels)
