@@ -97,33 +97,30 @@ thread_local Scratch own_scratch, shared_scratch[2];
 bool forked = false;
 const int watch_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-// How one direction is shared out.
+// How one direction is shared out. By rows, threads never meet. By units they meet at each step,
+// which pays only where there is no row for each of them, or where the weights are so large and the
+// rows so few that a step is bound by reading the weights, which threads by units read but once.
 struct Split {
   int ranks;
   bool by_units;
 };
 
-constexpr double worth_a_thread = 2e5;    // flops of a call
-constexpr double worth_a_barrier = 1.5e4;   // flops of a step
+constexpr double worth_a_thread = 2e5;     // flops of a call
+constexpr double worth_a_barrier = 1.5e4;  // flops of a step
+constexpr double heavy_weights = 8e6;      // bytes of weight_hh
+constexpr index few_rows = 16;             // of a thread
 
 template <class T>
-Split choose_split(const Call<T>& c, int threads, bool backward) {
+Split choose_split(const Call<T>& c, int threads) {
   const Shape& shape = c.weights->shape;
-  const double step = 2.0 * gates_of(shape.reset) * c.batch * shape.hidden * shape.hidden;
+  const double weights = double(gates_of(shape.reset)) * shape.hidden * shape.hidden;
+  const double step = 2 * weights * c.batch;
   const index groups = (shape.hidden + kernels_of<T>().group - 1) / kernels_of<T>().group;
   if (threads <= 1 || step * c.time < worth_a_thread) return {1, false};
-  const double weights = double(gates_of(shape.reset)) * shape.hidden *
-                         (shape.hidden + shape.input) * sizeof(T);
-  const index per_thread = c.batch / threads;
-  const bool few_rows = per_thread < (backward ? 4 : 2);
-  const bool heavy = weights > (backward ? 8e6 : 4e6) && per_thread < 64;
-  if (!few_rows && !heavy) return {threads, false};
+  const bool heavy = weights * sizeof(T) > heavy_weights && c.batch < few_rows * threads;
   const int useful = int(std::min<index>(threads, groups));
-  if (step < worth_a_barrier || useful < 2) {
-    const int by_rows = int(std::min<index>(threads, c.batch));
-    return {by_rows, false};
-  }
-  return {useful, true};
+  if ((c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier) return {useful, true};
+  return {int(std::min<index>(threads, c.batch)), false};
 }
 
 // The rows of a call, longest first, and the slices that share them.
@@ -206,8 +203,8 @@ int granted(int wanted) {
 }
 
 template <class T, class Size, class Kernel>
-void run(Call<T>* calls, int directions, int threads, bool backward, Size own_size,
-         Size shared_size, Kernel kernel) {
+void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared_size,
+         Kernel kernel) {
   threads = granted(threads);
   const bool side_by_side = directions == 2 && threads > 1;
   const int each = side_by_side ? threads / 2 : threads;
@@ -216,7 +213,7 @@ void run(Call<T>* calls, int directions, int threads, bool backward, Size own_si
   int ranks[2] = {0, 0};
   for (int d = 0; d < directions; ++d) {
     number_cells(calls[d], shares[d].cells);
-    share(calls[d], choose_split(calls[d], each, backward), shares[d]);
+    share(calls[d], choose_split(calls[d], each), shares[d]);
     ranks[d] = int(shares[d].slices.size());
     common[d] = {shared_scratch[d].get(shared_size(calls[d], shares[d].slices[0])), 0};
   }
@@ -249,15 +246,14 @@ int default_threads() { return forked ? 1 : omp_get_max_threads(); }
 template <class T>
 void run_forward(Call<T>* calls, int directions, int threads) {
   const Kernels<T>& k = kernels_of<T>();
-  run(calls, directions, threads, false, k.forward_scratch, k.forward_shared, k.forward);
+  run(calls, directions, threads, k.forward_scratch, k.forward_shared, k.forward);
 }
 
 template <class T>
 void run_backward(Call<T>* calls, int directions, int threads) {
   const Kernels<T>& k = kernels_of<T>();
   if (directions == 1 || !calls[0].d_x)
-    return run(calls, directions, threads, true, k.backward_scratch, k.backward_shared,
-               k.backward);
+    return run(calls, directions, threads, k.backward_scratch, k.backward_shared, k.backward);
   // Both directions have a gradient of the input: the second goes to a buffer and is added.
   Call<T>& second = calls[1];
   const index input = second.weights->shape.input;
@@ -269,7 +265,7 @@ void run_backward(Call<T>* calls, int directions, int threads) {
   second.d_x = d_x.data();
   second.d_x_batch = input;
   second.d_x_time = second.batch * input;
-  run(calls, directions, threads, true, k.backward_scratch, k.backward_shared, k.backward);
+  run(calls, directions, threads, k.backward_scratch, k.backward_shared, k.backward);
   const auto add = [&](T* to, const T* from) {
     for (index i = 0; i < input; ++i) to[i] += from[i];
   };

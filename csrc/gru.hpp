@@ -248,6 +248,8 @@ void forward_step(const Places<T>& at, const Layout<T>& l, const ForwardBuffers<
                                        b.kept + i * hidden, b.masked + i * hidden);
     b.carried[i] = o.carried;
     b.operands[i] = o.operand;
+    if (s.by_units)  // the others' units are in their caches: ask for all lines at once
+      for (index u = 0; u < hidden; u += 64 / index(sizeof(T))) __builtin_prefetch(o.operand + u);
   }
   const bool before = l.shape.reset == reset_before;
   const index hh_gates = before ? 2 : l.gates, per_group = hh_gates * group_vectors;
