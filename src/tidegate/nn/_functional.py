@@ -15,11 +15,13 @@ normalised before its bias is added, the gates r and z together, the candidate b
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidegate.nn._layer import Direction, Layer, Outputs, Plan, directions, hidden_size
+from tidegate.nn._layer import GATES, Direction, Layer, Outputs, Plan, directions, hidden_size
 
 
 def gru_layer(layer: Layer, plan: Plan) -> Outputs:
@@ -68,34 +70,69 @@ def _by_batch(result: Tensor, plan: Plan) -> Tensor:
 def _direction(
     layer: Layer, plan: Plan, direction: int, weights: Direction
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, hidden = layer.x, hidden_size(layer)
-    time, batch = x.size(0), x.size(1)
-    if layer.lengths is not None:
-        steps = torch.arange(time, device=x.device)[:, None]
-        valid = (steps < layer.lengths)[..., None]
-        x = torch.where(valid, x, 0)
-    gates, candidates = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, hidden)
-    h = x.new_zeros(batch, hidden) if layer.h_0 is None else layer.h_0[direction]
-    mask = None if layer.mask is None else layer.mask[direction]
-    units = slice(direction * hidden, (direction + 1) * hidden)
-    step = STEPS[plan.reset]
-    outputs, history = [x.new_zeros(0)] * time, [x.new_zeros(0)] * time
+    time, batch = layer.x.size(0), layer.x.size(1)
+    steps = prepare(layer, direction, weights)
+    h, mask = start(layer, direction)
+    outputs, history = [h] * time, [h] * time
     for t in reversed(range(time)) if direction else range(time):
-        kept = h if layer.keep is None else layer.keep[t] * h
-        new, history[t] = step(gates[t], candidates[t], kept, mask, weights)
-        if layer.zone is not None:
-            zone = layer.zone[t, :, units]
-            new = zone * kept + (1 - zone) * new
-        if layer.lengths is None:
-            h = outputs[t] = new
-        else:
-            h = torch.where(valid[t], new, h)
-            outputs[t] = torch.where(valid[t], new, 0)
-            history[t] = torch.where(valid[t], history[t], 0)
+        step = Step(*(None if every is None else every[t] for every in steps))
+        h, outputs[t], history[t] = advance(plan.reset, weights, mask, h, step)
     if not time:
-        empty = x.new_zeros(0, batch, hidden)
-        return empty, h, empty.expand(3 - (plan.reset == "none"), -1, -1, -1)
+        empty = layer.x.new_zeros(0, batch, h.size(-1))
+        return empty, h, empty.expand(len(GATES[plan.reset]), -1, -1, -1)
     return torch.stack(outputs), h, torch.stack(history, 1) if plan.gates else None
+
+
+class Step(NamedTuple):
+    """What a step, or every step, needs besides the state and the weights."""
+
+    gates: Tensor  # W_i x + b_i for r and z
+    candidate: Tensor  # for n
+    keep: Tensor | None
+    zone: Tensor | None
+    valid: Tensor | None  # (batch, 1): before the row's end
+
+
+def prepare(layer: Layer, direction: int, weights: Direction) -> Step:
+    """All steps of one direction at once."""
+    x, hidden, valid = layer.x, hidden_size(layer), valid_steps(layer)
+    if valid is not None:
+        x = torch.where(valid, x, 0)
+    gates, candidate = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, hidden)
+    units = slice(direction * hidden, (direction + 1) * hidden)
+    zone = None if layer.zone is None else layer.zone[..., units]
+    return Step(gates, candidate, layer.keep, zone, valid)
+
+
+def valid_steps(layer: Layer) -> Tensor | None:
+    """Which steps lie before each row's end, (time, batch, 1); None where all do."""
+    if layer.lengths is None:
+        return None
+    time = torch.arange(layer.x.size(0), device=layer.x.device)
+    return (time[:, None] < layer.lengths)[..., None]
+
+
+def start(layer: Layer, direction: int) -> tuple[Tensor, Tensor | None]:
+    """The initial state of one direction, and its mask."""
+    if layer.h_0 is None:
+        h = layer.x.new_zeros(layer.x.size(1), hidden_size(layer))
+    else:
+        h = layer.h_0[direction]
+    return h, None if layer.mask is None else layer.mask[direction]
+
+
+def advance(
+    reset: str, weights: Direction, mask: Tensor | None, h: Tensor, step: Step
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: the next state, the output and the gates."""
+    kept = h if step.keep is None else step.keep * h
+    new, gates = STEPS[reset](step.gates, step.candidate, kept, mask, weights)
+    if step.zone is not None:
+        new = step.zone * kept + (1 - step.zone) * new
+    if step.valid is None:
+        return new, new, gates
+    output, gates = torch.where(step.valid, new, 0), torch.where(step.valid, gates, 0)
+    return torch.where(step.valid, new, h), output, gates
 
 
 def _project(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn import _call, _init, _stack
+from tidegate.nn import _call, _dynamo, _init, _stack
 from tidegate.nn._layer import GATES, Plan
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 from tidegate.nn._stack import STACKS, Regularisers
@@ -247,7 +248,7 @@ class GRU(nn.GRU):
             ValueError: an argument has the wrong shape, dtype or value.
         """
         options = lengths is not None or keep is not None or return_gates
-        if not options and self._is_torchs and self._is_elsewhere(input):
+        if not options and self._is_torchs and _is_for_torch(input):
             return GRUResult(*super().forward(input, hx))
         form, inputs = _call.read(self, input, hx, lengths, keep)
         plan = Plan(
@@ -270,9 +271,13 @@ class GRU(nn.GRU):
         )
         return _call.write(self, form, outputs, return_gates)
 
-    def _is_elsewhere(self, input: Tensor | PackedSequence) -> bool:
-        data = input.data if isinstance(input, PackedSequence) else input
-        return data.device.type not in ("cpu", "meta") and not torch.compiler.is_compiling()
+    def __prepare_scriptable__(self) -> nn.GRU:
+        """The `torch.nn.GRU` that TorchScript compiles in our place, with the same parameters."""
+        if not self._is_torchs:
+            raise TypeError("TorchScript can compile a GRU with torch's own arguments only")
+        twin = copy.copy(self)
+        twin.__class__ = nn.GRU
+        return twin
 
     def _weights(self, dtype: torch.dtype) -> list[list[dict[str, Tensor]]]:
         """Parameters by layer, direction and name, as they are now."""
@@ -294,6 +299,14 @@ class GRU(nn.GRU):
             if value != getattr(GRU, name):
                 parts.append(f"{name}={value!r}")
         return ", ".join(parts)
+
+
+def _is_for_torch(input: Tensor | PackedSequence) -> bool:
+    """Whether torch's kernels run where the input lies, or a TorchScript trace wants its names."""
+    if torch.compiler.is_compiling():
+        return False
+    data = input.data if isinstance(input, PackedSequence) else input
+    return data.device.type not in ("cpu", "meta") or torch.jit.is_tracing()
 
 
 _SUFFIXES = ("", "_reverse")
@@ -351,3 +364,6 @@ def _read_sizes(hidden_size: int | Sequence[int], num_layers: int) -> tuple[int,
     if wrong or not hidden_size:
         raise ValueError(f"hidden_size must be positive whole numbers, but it is {hidden_size}")
     return tuple(hidden_size)
+
+
+_dynamo.allow(GRU)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree
 
 
 class Gates(NamedTuple):
@@ -53,3 +54,8 @@ def _last(output: Tensor | PackedSequence, h_n: Tensor | tuple[Tensor, ...]) -> 
         width = (output.data if isinstance(output, PackedSequence) else output).size(-1)
         top = h_n[-(width // h_n.size(-1)) :]
     return top.movedim(0, -2).flatten(-2)
+
+
+# So that an exported program that returns them can be saved.
+for _result in (Gates, GRUResult, GRUResultWithGates):
+    _pytree._register_namedtuple(_result, serialized_type_name=f"tidegate.nn.{_result.__name__}")

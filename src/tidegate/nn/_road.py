@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.autograd import forward_ad
 
-from tidegate.nn import _functional, _kernel, _op
+from tidegate.nn import _functional, _kernel, _onnx, _op
 from tidegate.nn._autograd import EagerLayer, TransformedLayer
 from tidegate.nn._layer import Layer, Outputs, Plan
 
 
 def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
     """Run a layer; `save` keeps its gates for the backward pass instead of recomputing them."""
-    if torch.compiler.is_compiling() or not _in_plain_sight(layer):
+    if torch.compiler.is_compiling():
+        road = _onnx if torch.onnx.is_in_onnx_export() else _op
+        return road.gru_layer(layer, plan)
+    if not _in_plain_sight(layer):
         return _op.gru_layer(layer, plan)
     if not _kernel.runs(layer, plan) or forward_ad._current_level >= 0:
         return _functional.gru_layer(layer, plan)
@@ -25,8 +27,8 @@ def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
 
 
 def _in_plain_sight(layer: Layer) -> bool:
-    """Whether the tensors have addresses: no tracing mode, no tensor subclass, no meta device."""
-    if torch._C._len_torch_dispatch_stack() or layer.x.is_meta:
+    """Whether the tensors have addresses: no tracing, no tensor subclass, no meta device."""
+    if torch._C._len_torch_dispatch_stack() or layer.x.is_meta or torch.jit.is_tracing():
         return False
     return all(type(t) in _PLAIN for t in (*layer[:-1], *layer.weights))
 
