@@ -61,18 +61,21 @@ def rms(array: ArrayLike) -> float:
     return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
 
 
-def assert_matches(actual: ArrayLike, reference: ArrayLike, *, eps: float = 8) -> None:
+def assert_matches(
+    actual: ArrayLike, reference: ArrayLike, *, eps: float = 8, scale: float = 1.0
+) -> None:
     """Assert that the RMS error against the float64 reference is at most `eps` of actual's dtype.
 
-    The error is in units of the reference's RMS where that is above one (sums over many steps), and
-    absolute below: states, gates and the gradients of a loss of slope one are of the order of one,
-    and what cancels to nearly nothing is only as exact as what it is a difference of.
+    The error is in units of the reference's RMS, or of `scale` where that is larger: what cancels
+    to nearly nothing is only as exact as what it is a difference of. States, gates and gradients of
+    a loss of slope one are of the order of one; a sum of n such terms of either sign, as the
+    gradient of a weight is, of the order of sqrt(n).
     """
     actual = np.asarray(actual)
     reference = np.asarray(reference, np.float64)
     assert actual.shape == reference.shape
     assert np.isfinite(reference).all()
-    error = rms(actual - reference) / max(1.0, rms(reference))
+    error = rms(actual - reference) / max(scale, rms(reference))
     allowed = eps * np.finfo(actual.dtype).eps
     assert error <= allowed, f"RMS error {error:.3g} is over {allowed:.3g} ({eps} eps)"
 
