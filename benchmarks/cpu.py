@@ -14,7 +14,7 @@ from harness.goals import goals
 from harness.measure import rows
 from harness.plot import save_plot
 from harness.rows import Run
-from harness.tables import accuracy_table, goal_table, markdown_of, print_rich, tables
+from harness.tables import accuracy_table, goal_table, kept_table, markdown_of, print_rich, tables
 from harness.worker import Worker
 from rich.console import Console
 
@@ -93,7 +93,8 @@ def _show(run: Run, as_markdown: bool) -> None:
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)
     about = ". ".join([*run.about.values(), ", ".join(run.versions.values())])
-    found = [*tables(run.rows), accuracy_table(run.accuracy), goal_table(goals(run))]
+    found = [*tables(run.rows), kept_table(run.rows), accuracy_table(run.accuracy)]
+    found = [table for table in [*found, goal_table(goals(run))] if table.cells]
     if as_markdown:
         print("\n".join([f"{about}.", "", *map(markdown_of, found)]))
         return

@@ -51,6 +51,11 @@ class Case:
         forward = 6 * self.batch * self.time * self.directions * self.hidden * columns
         return forward * (3 if self.mode == "training" else 1)
 
+    @property
+    def outputs(self) -> int:
+        """Bytes of the outputs of all layers."""
+        return 4 * self.layers * self.time * self.batch * self.directions * self.hidden
+
 
 YARDSTICK = "sgemm"  # torch's product of two square matrices, timed beside every row
 YARDSTICK_SIZE = 1024

@@ -36,10 +36,9 @@ def error(results: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> flo
     """The largest RMS error, relative where the reference is above one, in eps of float32."""
     if len(results) != len(reference):
         raise DisagreementError(f"{len(results)} results where {len(reference)} are expected")
-    return max(
-        _rms(array.reshape(truth.shape) - truth) / max(1.0, _rms(truth)) / EPS
-        for array, truth in zip(results, reference, strict=True)
-    )
+    pairs = zip(results, reference, strict=True)
+    errors = [_rms(a.reshape(truth.shape) - truth) / max(1.0, _rms(truth)) for a, truth in pairs]
+    return float(np.max(errors)) / EPS  # unlike Python's, this maximum is NaN where one error is
 
 
 def _rms(array: np.ndarray) -> float:

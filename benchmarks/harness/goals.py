@@ -11,7 +11,6 @@ from harness.cases import SHAPES, Case
 from harness.rows import Row, Run
 
 SAVE, RECOMPUTE = "Tidegate save", "Tidegate recompute"
-FLOAT = 4  # bytes
 OBJECTS = 4096  # bytes that tensors and the graph of one layer take, whatever its size
 
 
@@ -34,7 +33,7 @@ def goals(run: Run) -> Iterator[Goal]:
         )
     yield from _ratios("inference against torch", inference, "Tidegate", ["torch"], 4, 1.3)
     runtimes = ["ONNX Runtime", "OpenVINO"]
-    text = "inference against the better of ONNX Runtime and OpenVINO"
+    text = "inference against ONNX Runtime and OpenVINO"
     yield from _ratios(text, inference, "Tidegate", runtimes, 2, 1.0)
     yield from _of_sgemm(inference)
     yield from _forced([row for row in run.rows if row.case.isa])
@@ -110,17 +109,16 @@ def _kept(rows: list[Row]) -> Iterator[Goal]:
     beyond = {row.case: _states_beyond(row) for row in rows}
     if beyond:
         case = max(beyond, key=lambda case: beyond[case])
-        text = "memory kept with recompute: the outputs and at most 16 states"
-        found = f"the outputs and {beyond[case]:.1f} states at {case.shape}"
+        text = "kept with recompute: the outputs and at most 16 states"
+        found = f"{beyond[case]:.1f} states at {case.shape}"
         yield Goal(text, found, beyond[case] <= 16)
 
 
 def _states_beyond(row: Row) -> float:
-    case, width = row.case, row.case.directions * row.case.hidden
-    outputs = case.layers * case.time * case.batch * width * FLOAT
-    state = case.layers * case.batch * width * FLOAT
-    beyond = (row.timings[RECOMPUTE].kept or 0) - outputs - case.layers * OBJECTS
-    return max(0, beyond) / state
+    """Bytes kept that are not outputs, over those of the states of all layers."""
+    case = row.case
+    beyond = (row.timings[RECOMPUTE].kept or 0) - case.outputs - case.layers * OBJECTS
+    return max(0, beyond) / (case.outputs / case.time)
 
 
 def _errors(rows: list[Row]) -> Iterator[Goal]:
@@ -133,7 +131,7 @@ def _errors(rows: list[Row]) -> Iterator[Goal]:
     if errors:
         case = max(errors, key=lambda case: errors[case])
         text = "float32 against float64: RMS error at most 8 eps"
-        yield Goal(text, f"{errors[case]:.2f} eps at {case.label}", errors[case] <= 8)
+        yield Goal(text, f"{errors[case]:.2f} eps, {case.mode} {case.shape}", errors[case] <= 8)
 
 
 def _activations(accuracy: dict[str, list[Accuracy]]) -> Iterator[Goal]:

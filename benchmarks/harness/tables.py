@@ -12,7 +12,7 @@ from rich.table import Table as Rich
 
 from harness.accuracy import Accuracy
 from harness.cases import YARDSTICK, Case
-from harness.goals import Goal
+from harness.goals import RECOMPUTE, SAVE, Goal
 from harness.rows import Row, Timing
 
 NOISY = 0.5  # share of disturbed turns from which a time is marked
@@ -53,6 +53,19 @@ def tables(rows: Iterable[Row]) -> list[Table]:
     return [_table(list(members)) for _, members in groupby(sorted(rows, key=group), group)]
 
 
+def kept_table(rows: Iterable[Row]) -> Table:
+    """Memory held between forward and backward; it does not depend on the threads."""
+    training = {row.case.shape: row for row in rows if row.case.mode == "training"}
+    names = ["torch", SAVE, RECOMPUTE]
+    cells = [
+        [shape, _three(row.case.outputs / 1e6)]
+        + [_three((row.timings[name].kept or 0) / 1e6) for name in names]
+        for shape, row in training.items()
+    ]
+    title = "Memory kept between forward and backward, MB"
+    return Table(title, ["B,T,I,H", "outputs alone", *names], cells)
+
+
 def accuracy_table(accuracy: dict[str, list[Accuracy]]) -> Table:
     """Errors of the activations by instruction set."""
     headings = ["", *(f"{a.function} {a.dtype}" for a in next(iter(accuracy.values())))]
@@ -77,8 +90,7 @@ def _table(rows: list[Row]) -> Table:
     ours = [name for name in rows[0].timings if name.startswith("Tidegate")]
     peers = [name for name in rows[0].timings if name not in ours and name != YARDSTICK]
     headings = ["H" if case.mode == "stream" else "B,T,I,H", *ours]
-    headings += [] if case.mode == "stream" else ["of sgemm"]
-    headings += [*peers, *(["kept, MB: save/recompute/torch"] if case.mode == "training" else [])]
+    headings += [*([] if case.mode == "stream" else ["of sgemm"]), *peers]
     cells = [_cells(row, ours, peers) for row in rows]
     return Table(_title(case), headings, cells)
 
@@ -97,8 +109,7 @@ def _cells(row: Row, ours: list[str], peers: list[str]) -> list[str]:
     cells = [str(row.case.hidden) if stream else row.case.shape]
     cells += [_time(timing, scale) for timing in own]
     cells += [] if stream else ["/".join(f"{100 * row.of_sgemm(name):.0f}" for name in ours) + "%"]
-    cells += [_peer(row.timings[name], own, scale) for name in peers]
-    return [*cells, _kept(row, [*ours, "torch"])] if row.case.mode == "training" else cells
+    return cells + [_peer(row.timings[name], own, scale) for name in peers]
 
 
 def _time(timing: Timing, scale: float) -> str:
@@ -113,10 +124,6 @@ def _peer(timing: Timing, ours: list[Timing], scale: float) -> str:
     """Median, and how many times as long as ours it is."""
     times = "/".join(_three(timing.median / own.median) for own in ours)
     return f"{'~' * (timing.noisy > NOISY)}{_three(timing.median * scale)} (x{times})"
-
-
-def _kept(row: Row, names: list[str]) -> str:
-    return "/".join(_three((row.timings[name].kept or 0) / 1e6) for name in names)
 
 
 def _three(value: float) -> str:
