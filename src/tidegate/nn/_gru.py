@@ -231,8 +231,8 @@ class GRU(nn.GRU):
         Args:
             input: as torch's: (time, batch, input_size), or (batch, time, input_size) with
                 `batch_first`, or (time, input_size), or a packed sequence.
-            hx: initial state, (num_layers * directions, batch, hidden_size); one tensor
-                (directions, batch, hidden) a layer where layers differ in size, or with `proj_size`.
+            hx: initial state, (num_layers * directions, batch, hidden_size). Where layers differ
+                in size, or with `proj_size`: a tensor (directions, batch, hidden) for each layer.
             lengths: steps of each row, in any order, zero allowed. Past its length a row's output
                 is zero, `h_n` is its state at its own end, and the reverse direction starts there.
             keep: multiplies the incoming state before each step: shape of `input`'s first two axes,

@@ -32,7 +32,7 @@ def uniform_(gru: nn.GRU, hidden_sizes: tuple[int, ...]) -> None:
 
 
 def orthogonal_(gru: nn.GRU) -> None:
-    """Make each gate's recurrent matrix orthogonal, so that products of many neither grow nor fade."""
+    """Make each gate's recurrent matrix orthogonal: products of many neither grow nor fade."""
     for name, parameter in gru.named_parameters():
         if "weight_hh" in name:
             gates = parameter.size(0) // _hidden(gru, name)

@@ -89,15 +89,14 @@ def _scans(layer: Layer, plan: Plan, weights: list[Direction]) -> tuple[Tensor, 
     return torch.cat(outputs, -1), torch.stack(states)
 
 
-def _scan(
-    layer: Layer, plan: Plan, direction: int, weights: Direction
-) -> tuple[Tensor, Tensor]:
+def _scan(layer: Layer, plan: Plan, direction: int, weights: Direction) -> tuple[Tensor, Tensor]:
     steps = _functional.prepare(layer, direction, weights)
     h_0, mask = _functional.start(layer, direction)
     present = [field for field, every in steps._asdict().items() if every is not None]
 
     def advance(h: Tensor, each: list[Tensor]) -> tuple[Tensor, Tensor]:
-        step = _functional.Step(**dict.fromkeys(steps._fields) | dict(zip(present, each, strict=True)))
+        given = dict(zip(present, each, strict=True))
+        step = _functional.Step(*(given.get(field) for field in steps._fields))
         h, output, _ = _functional.advance(plan.reset, weights, mask, h, step)
         return h, output.clone()
 

@@ -15,7 +15,7 @@ STACKS = ("plain", "residual", "dense")
 
 
 class Sizes(NamedTuple):
-    """Features that a layer reads, units of its state, and numbers by which others see the state."""
+    """Features that a layer reads, units of its state, and numbers by which it is seen."""
 
     input: int
     hidden: int
