@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy import concatenate
 
+from tidegate._shapes import check_shape
 from tidegate.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ class GRUWeights:
 
     def __post_init__(self) -> None:
         """Check the shapes and fill in missing biases."""
-        _check("weight_hh", self.weight_hh, None, None)
+        check_shape("weight_hh", self.weight_hh, None, None)
         gates = _gates(self.reset) * self.hidden_size
-        _check("weight_hh", self.weight_hh, gates, None)
-        _check("weight_ih", self.weight_ih, gates, None)
+        check_shape("weight_hh", self.weight_hh, gates, None)
+        check_shape("weight_ih", self.weight_ih, gates, None)
         for name in ("bias_ih", "bias_hh"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, np.zeros(gates, self.weight_hh.dtype))
-            _check(name, getattr(self, name), gates)
+            check_shape(name, getattr(self, name), gates)
 
     @property
     def hidden_size(self) -> int:
@@ -87,15 +88,15 @@ def from_keras(
     reset_after: bool,
 ) -> GRUWeights:
     """Read what `keras.layers.GRU.get_weights()` returns; with `reset_after` bias has two rows."""
-    _check("recurrent_kernel", recurrent_kernel, None, None)
+    check_shape("recurrent_kernel", recurrent_kernel, None, None)
     gates = 3 * len(recurrent_kernel)
-    _check("recurrent_kernel", recurrent_kernel, None, gates)
-    _check("kernel", kernel, None, gates)
+    check_shape("recurrent_kernel", recurrent_kernel, None, gates)
+    check_shape("kernel", kernel, None, gates)
     w_ih, w_hh = _swap_r_z(kernel.T), _swap_r_z(recurrent_kernel.T)
     if not reset_after:
-        b_ih = None if bias is None else _swap_r_z(_check("bias", bias, gates))
+        b_ih = None if bias is None else _swap_r_z(check_shape("bias", bias, gates))
         return GRUWeights(w_ih, w_hh, b_ih, reset="before")
-    biases = () if bias is None else map(_swap_r_z, _check("bias", bias, 2, gates))
+    biases = () if bias is None else map(_swap_r_z, check_shape("bias", bias, 2, gates))
     return GRUWeights(w_ih, w_hh, *biases)
 
 
@@ -114,12 +115,12 @@ def from_onnx(
     linear_before_reset: int,
 ) -> list[GRUWeights]:
     """Read the inputs W, R and B of a GRU node: forward first, then reverse if there is one."""
-    _check("R", r, None, None, None)
+    check_shape("R", r, None, None, None)
     directions, _, hidden = r.shape
-    _check("R", r, directions, 3 * hidden, hidden)
-    _check("W", w, directions, 3 * hidden, None)
+    check_shape("R", r, directions, 3 * hidden, hidden)
+    check_shape("W", w, directions, 3 * hidden, None)
     b = np.zeros((directions, 6 * hidden), r.dtype) if b is None else b
-    _check("B", b, directions, 6 * hidden)
+    check_shape("B", b, directions, 6 * hidden)
     reset = "after" if linear_before_reset else "before"
     return [
         GRUWeights(*map(_swap_r_z, (w_d, r_d, *np.split(b_d, 2))), reset=reset)
@@ -144,7 +145,7 @@ def from_haste(
     recurrent_bias: Float[Array, " gates"],
 ) -> GRUWeights:
     """Read the parameters of `haste_pytorch.GRU`."""
-    _check("recurrent_bias", recurrent_bias, *np.shape(bias))
+    check_shape("recurrent_bias", recurrent_bias, *np.shape(bias))
     return from_keras(kernel, recurrent_kernel, np.stack((bias, recurrent_bias)), reset_after=True)
 
 
@@ -162,11 +163,11 @@ def from_linen(params: Mapping[str, Mapping[str, Array]]) -> GRUWeights:
         biases = {layer: params[layer]["bias"] for layer in ("ir", "iz", "in", "hn")}
     except KeyError as missing:
         raise InputError(f"parameters of flax.linen.GRUCell lack {missing}") from None
-    features, hidden = _check("in/kernel", kernels["in"], None, None).shape
+    features, hidden = check_shape("in/kernel", kernels["in"], None, None).shape
     for layer, kernel in kernels.items():
-        _check(f"{layer}/kernel", kernel, features if layer[0] == "i" else hidden, hidden)
+        check_shape(f"{layer}/kernel", kernel, features if layer[0] == "i" else hidden, hidden)
     for layer, bias in biases.items():
-        _check(f"{layer}/bias", bias, hidden)
+        check_shape(f"{layer}/bias", bias, hidden)
     *bias, bias_n = biases.values()
     return from_equinox(
         concatenate([kernels[layer].T for layer in ("ir", "iz", "in")]),
@@ -214,9 +215,11 @@ def from_equinox(
     """Read the fields of `equinox.nn.GRUCell`."""
     if bias_n is None:
         return GRUWeights(weight_ih, weight_hh, bias)
-    _check("weight_hh", weight_hh, None, None)
+    check_shape("weight_hh", weight_hh, None, None)
     hidden = weight_hh.shape[1]
-    bias_hh = concatenate((np.zeros(2 * hidden, bias_n.dtype), _check("bias_n", bias_n, hidden)))
+    bias_hh = concatenate(
+        (np.zeros(2 * hidden, bias_n.dtype), check_shape("bias_n", bias_n, hidden))
+    )
     return GRUWeights(weight_ih, weight_hh, bias, bias_hh)
 
 
@@ -236,11 +239,11 @@ def from_tf1(
     candidate_bias: Float[Array, " hidden"],
 ) -> GRUWeights:
     """Read TensorFlow 1's `GRUCell`, whose gates are r and u; there u keeps the old state."""
-    _check("candidate/kernel", candidate_kernel, None, None)
+    check_shape("candidate/kernel", candidate_kernel, None, None)
     both, hidden = candidate_kernel.shape
-    _check("gates/kernel", gates_kernel, both, 2 * hidden)
-    _check("gates/bias", gates_bias, 2 * hidden)
-    _check("candidate/bias", candidate_bias, hidden)
+    check_shape("gates/kernel", gates_kernel, both, 2 * hidden)
+    check_shape("gates/bias", gates_bias, 2 * hidden)
+    check_shape("candidate/bias", candidate_bias, hidden)
     kernel = concatenate((gates_kernel, candidate_kernel), axis=1)
     return from_stacked(kernel, concatenate((gates_bias, candidate_bias)), reset="before")
 
@@ -276,14 +279,14 @@ def from_ng(
     b_c: Float[Array, "hidden 1"],
 ) -> GRUWeights:
     """Read the matrices of the course; without `w_r` and `b_r`, the simplified unit."""
-    _check("w_c", w_c, None, None)
+    check_shape("w_c", w_c, None, None)
     hidden, both = w_c.shape
     gates = {"r": (w_r, b_r), "u": (w_u, b_u), "c": (w_c, b_c)}
     if w_r is None:
         del gates["r"]
     for gate, (w, b) in gates.items():
-        _check(f"w_{gate}", w, hidden, both)
-        _check(f"b_{gate}", b, hidden, 1)
+        check_shape(f"w_{gate}", w, hidden, both)
+        check_shape(f"b_{gate}", b, hidden, 1)
     gates["u"] = -w_u, -b_u  # 1 - sigmoid(a) = sigmoid(-a)
     w, b = map(concatenate, zip(*gates.values(), strict=True))
     reset = "none" if w_r is None else "before"
@@ -311,12 +314,12 @@ def from_stacked(
     With `reset="after"` there are four blocks of columns, r, z and the candidate's shares of x and
     of h, and zeros where either share would meet the other source.
     """
-    _check("weight", weight, None, None)
+    check_shape("weight", weight, None, None)
     rows, columns = weight.shape
     blocks = 4 if reset == "after" else _gates(reset)
     hidden = columns // blocks
-    _check("weight", weight, None, blocks * hidden)
-    _check("bias", bias, blocks * hidden)
+    check_shape("weight", weight, None, blocks * hidden)
+    check_shape("bias", bias, blocks * hidden)
     w_x, w_h = np.split(weight, [rows - hidden])
     if reset != "after":
         return GRUWeights(w_x.T, w_h.T, bias, reset=reset)
@@ -351,16 +354,6 @@ def _swap_r_z(array: Array) -> Array:
     """Gates r z n made z r n along the first axis, and the other way."""
     r, z, n = np.split(array, 3)
     return concatenate((z, r, n))
-
-
-def _check(name: str, array: Array, *shape: int | None) -> Array:
-    """The array, if it has the shape, in which None stands for any size."""
-    if len(shape) != np.ndim(array) or any(
-        expected not in (None, size) for expected, size in zip(shape, array.shape, strict=True)
-    ):
-        wanted = ", ".join("*" if size is None else str(size) for size in shape)
-        raise InputError(f"{name} must have shape ({wanted}), not {np.shape(array)}")
-    return array
 
 
 def _require(weights: GRUWeights, target: str, *resets: str) -> None:

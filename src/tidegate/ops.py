@@ -1,0 +1,265 @@
+"""GRU on NumPy arrays: arguments are checked, then the compiled kernels run.
+
+    r, z = sigmoid(W_i x + b_i + W_h h + b_h)
+    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
+    h_t = (1 - z) * n + z * h_{t-1}
+
+with `reset="after"`; docs/equations.md has the other two forms. Gates are stacked r, z, n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tidegate import _kernels
+from tidegate._shapes import check_shape
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from numpy.typing import ArrayLike
+
+Array = np.ndarray
+
+RESETS = {
+    "after": _kernels.RESET_AFTER,
+    "before": _kernels.RESET_BEFORE,
+    "none": _kernels.RESET_NONE,
+}
+
+
+@dataclass(frozen=True)
+class PackedGRU:
+    """Weights in the order in which the kernels read them; a copy, and immutable."""
+
+    kernel: _kernels.Weights
+    dtype: np.dtype
+    input_size: int
+    hidden_size: int
+    gates: int
+
+
+def pack_gru(
+    weight_ih: Float[Array, "gates features"],
+    weight_hh: Float[Array, "gates hidden"],
+    bias_ih: Float[Array, " gates"] | None = None,
+    bias_hh: Float[Array, " gates"] | None = None,
+    *,
+    reset: str = "after",
+) -> PackedGRU:
+    """Pack weights once for many calls of `gru_step`.
+
+    Raises:
+        ValueError: sizes disagree, or `reset` is unknown.
+        TypeError: an array is neither float32 nor float64, or dtypes are mixed.
+    """
+    if reset not in RESETS:
+        raise ValueError(f"reset must be 'after', 'before' or 'none', not {reset!r}")
+    gates = 2 if reset == "none" else 3
+    dtype = np.asarray(weight_hh).dtype
+    _, hidden = _array("weight_hh", weight_hh, dtype, None, None).shape
+    arrays = (
+        _array("weight_ih", weight_ih, dtype, gates * hidden, None),
+        _array("weight_hh", weight_hh, dtype, gates * hidden, hidden),
+        _optional("bias_ih", bias_ih, dtype, gates * hidden),
+        _optional("bias_hh", bias_hh, dtype, gates * hidden),
+    )
+    features = arrays[0].shape[1]
+    double, addresses = dtype == np.float64, map(_address, arrays)
+    kernel = _kernels.Weights(double, RESETS[reset], features, hidden, *addresses, backward=False)
+    return PackedGRU(kernel, dtype, features, hidden, gates)
+
+
+def gru_step(
+    x: Float[Array, "batch features"],
+    h: Float[Array, "batch hidden"],
+    weights: PackedGRU,
+    *,
+    threads: int | None = None,
+) -> Float[Array, "batch hidden"]:
+    """Take one step and return the new state.
+
+    >>> ones = np.ones((3, 1))
+    >>> gru_step(np.ones((1, 1)), np.zeros((1, 1)), pack_gru(ones, ones)).round(4)
+    array([[0.2048]])
+
+    Args:
+        x: input of each row.
+        h: state of each row; it is not written to.
+        weights: what `pack_gru` returned.
+        threads: at most so many; by default as many as OpenMP would use.
+
+    Raises:
+        ValueError: sizes disagree.
+        TypeError: a dtype is not that of the weights.
+    """
+    x = _array("x", x, weights.dtype, None, weights.input_size)
+    h = _array("h", h, weights.dtype, len(x), weights.hidden_size)
+    _, h_n, _ = _forward(weights, x[None], h, threads=threads)
+    return h_n
+
+
+def gru(
+    x: Float[Array, "time batch features"],
+    h_0: Float[Array, "batch hidden"] | None,
+    weight_ih: Float[Array, "gates features"],
+    weight_hh: Float[Array, "gates hidden"],
+    bias_ih: Float[Array, " gates"] | None = None,
+    bias_hh: Float[Array, " gates"] | None = None,
+    *,
+    reset: str = "after",
+    keep: Float[Array, "time batch ..."] | None = None,
+    mask: Float[Array, "batch hidden"] | None = None,
+    lengths: Int[Array, " batch"] | None = None,
+    reverse: bool = False,
+    return_gates: bool = False,
+    threads: int | None = None,
+) -> tuple[Array, ...]:
+    """Run a GRU over `x`; return every state and each row's last, and on demand the gates.
+
+    >>> ones = np.ones((3, 1))
+    >>> output, h_n = gru(np.ones((4, 1, 1)), None, ones, ones)
+    >>> output[:, 0, 0].round(4)
+    array([0.2048, 0.3468, 0.4517, 0.5325])
+
+    Args:
+        x: input sequence, time first.
+        h_0: initial state; zeros if None.
+        weight_ih, weight_hh, bias_ih, bias_hh: gates stacked reset, update, new, as in
+            `torch.nn.GRU`; update and new alone if `reset` is "none". A bias may be None.
+        reset: whether the reset gate acts "after" the recurrent product, "before" it, or not at
+            all ("none").
+        keep: multiplies the state that comes into each step, one number a row or one a unit.
+        mask: multiplies the state where it meets `weight_hh`, and only there; the same at every
+            step.
+        lengths: steps of each row. Past its length a row's output is zero, and its input is not
+            read.
+        reverse: run each row from its own end to its beginning.
+        return_gates: return the gates as a third result, (gates, time, batch, hidden).
+        threads: at most so many; by default as many as OpenMP would use.
+
+    Raises:
+        ValueError: sizes disagree, or a length is outside the sequence.
+        TypeError: an array is neither float32 nor float64, or dtypes are mixed.
+    """
+    weights = pack_gru(weight_ih, weight_hh, bias_ih, bias_hh, reset=reset)
+    dtype, hidden = weights.dtype, weights.hidden_size
+    x = _array("x", x, dtype, None, None, weights.input_size)
+    time, batch, _ = x.shape
+    h_0 = _optional("h_0", h_0, dtype, batch, hidden)
+    per_unit = [hidden] if np.ndim(keep) == 3 else []
+    keep = _optional("keep", keep, dtype, time, batch, *per_unit)
+    mask = _optional("mask", mask, dtype, batch, hidden)
+    lengths = None if lengths is None else _lengths(lengths, time, batch)
+    order = _backwards(lengths, time, batch) if reverse else None
+    output, h_n, gates = _forward(
+        weights,
+        _reorder(x, order),
+        h_0,
+        None if keep is None else _reorder(keep, order),
+        mask,
+        lengths,
+        threads,
+        return_gates,
+    )
+    output = _reorder(output, order)
+    if gates is None:
+        return output, h_n
+    return output, h_n, np.stack([_reorder(gate, order) for gate in gates])
+
+
+def _forward(
+    weights: PackedGRU,
+    x: Float[Array, "time batch features"],
+    h_0: Float[Array, "batch hidden"] | None,
+    keep: Float[Array, "time batch ..."] | None = None,
+    mask: Float[Array, "batch hidden"] | None = None,
+    lengths: Int[Array, " batch"] | None = None,
+    threads: int | None = None,
+    return_gates: bool = False,
+) -> tuple[Array, Array, Array | None]:
+    """Output, last state and gates from arguments that were checked, all contiguous."""
+    time, batch, features = x.shape
+    hidden = weights.hidden_size
+    output = np.empty((time, batch, hidden), weights.dtype)
+    h_n = np.empty((batch, hidden), weights.dtype)
+    gates = np.empty((weights.gates, *output.shape), weights.dtype) if return_gates else None
+    keep_unit = int(keep is not None and keep.ndim == 3)
+    keep_batch = hidden if keep_unit else 1
+    _kernels.gru_forward(
+        weights.kernel,
+        None,
+        _kernels.default_threads() if threads is None else threads,
+        time,
+        batch,
+        x=_address(x),
+        x_time=batch * features,
+        x_batch=features,
+        offsets=0,
+        lengths=_address(lengths),
+        keep=_address(keep),
+        keep_time=batch * keep_batch,
+        keep_batch=keep_batch,
+        keep_unit=keep_unit,
+        mask=_address(mask),
+        h_0=_address(h_0),
+        output=_address(output),
+        output_time=batch * hidden,
+        output_batch=hidden,
+        h_n=_address(h_n),
+        saved=0,
+        gates=_address(gates),
+        gates_gate=output.size,
+    )
+    return output, h_n, gates
+
+
+def _backwards(lengths: Int[Array, " batch"] | None, time: int, batch: int) -> Array:
+    """Where each step of each row is read from: its end first, and its padding where it was."""
+    step = np.arange(time)[:, None]
+    mirrored = (time if lengths is None else lengths) - 1 - step
+    return np.broadcast_to(np.where(mirrored >= 0, mirrored, step), (time, batch))
+
+
+def _reorder(
+    array: Float[Array, "time batch ..."], order: Int[Array, "time batch"] | None
+) -> Array:
+    """The array with its steps in that order; mirrored twice, it is itself again."""
+    if order is None:
+        return array
+    return np.take_along_axis(array, order[:, :, None] if array.ndim == 3 else order, axis=0)
+
+
+def _lengths(lengths: Int[Array, " batch"], time: int, batch: int) -> Array:
+    lengths = np.asarray(lengths)
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, not {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), not {lengths.shape}")
+    outside = np.flatnonzero((lengths < 0) | (lengths > time))
+    if outside.size:
+        row = outside[0]
+        raise ValueError(f"lengths[{row}] must be from 0 to {time}, not {lengths[row]}")
+    return np.ascontiguousarray(lengths, np.int64)
+
+
+def _array(name: str, array: ArrayLike, dtype: np.dtype, *shape: int | None) -> Array:
+    """The array, contiguous, if it has the dtype and the shape, in which None is any size."""
+    array = np.ascontiguousarray(array)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, as weight_hh is, not {array.dtype}")
+    return check_shape(name, array, *shape)
+
+
+def _optional(
+    name: str, array: ArrayLike | None, dtype: np.dtype, *shape: int | None
+) -> Array | None:
+    return None if array is None else _array(name, array, dtype, *shape)
+
+
+def _address(array: Array | None) -> int:
+    return 0 if array is None else array.ctypes.data
