@@ -16,8 +16,13 @@
 namespace tidegate::TIDEGATE_ISA {
 
 constexpr index chunk_bytes = 256 * 1024;  // of the largest buffer, a part of the second cache
-constexpr index chunk_rows = 48;           // and at least as many cells, if there are: whole tiles
 constexpr index product_rows = 48;         // cells of a product whose result is used at once
+
+// Cells that a chunk has at least, if there are so many. A chunk reads all input weights once, and
+// backward reads and writes all weight gradients: the larger they are, the more cells must share.
+constexpr index chunk_rows(index hidden) {
+  return hidden < 96 ? 48 : hidden > 1024 ? 512 : hidden / 2;
+}
 
 template <class T>
 T* take(Arena& arena, index count) {
@@ -155,12 +160,12 @@ struct Places {
   }
 };
 
-// Steps in a chunk, given what a cell takes in the largest buffer.
+// Steps in a chunk, whose largest buffer has every gate of every unit.
 template <class T>
-index chunk_steps(const Slice& s, index steps, index cell_size) {
+index chunk_steps(const Layout<T>& l, const Slice& s, index steps) {
   if (s.count == 0 || steps == 0) return 1;
-  const index by_cache = chunk_bytes / (cell_size * index(sizeof(T)) * s.count);
-  const index by_rows = ceil_div(chunk_rows, s.count);
+  const index by_cache = chunk_bytes / (l.gates * l.width * index(sizeof(T)) * s.count);
+  const index by_rows = ceil_div(chunk_rows(l.shape.hidden), s.count);
   const index chunk = by_cache > by_rows ? by_cache : by_rows;
   return chunk < 1 ? 1 : chunk < steps ? chunk : steps;
 }
@@ -210,7 +215,7 @@ struct ForwardBuffers {
     const Layout<T> l(*c.weights);
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const bool before = l.shape.reset == reset_before;
-    chunk = chunk_steps<T>(s, steps, l.gates * l.width);
+    chunk = chunk_steps(l, s, steps);
     x_gates = take<T>(arena, chunk * n * l.gates * l.width);
     h_gates = take<T>(arena, n * l.gates * l.width);
     h_n = take<T>(arena, before ? n * l.width : 0);
@@ -370,7 +375,7 @@ struct BackwardBuffers {
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const index gates_row = l.gates * l.width;
     const bool before = l.shape.reset == reset_before, after = l.shape.reset == reset_after;
-    chunk = chunk_steps<T>(s, steps, gates_row);
+    chunk = chunk_steps(l, s, steps);
     const index cells = chunk * n;
     parts = s.by_units ? 1 : s.ranks;
     part = s.by_units ? 0 : s.rank;
@@ -680,7 +685,7 @@ struct Backward {
                          count * sizeof(T));
       for (index t = s.lengths[i]; t < c.time; ++t) {
         if (c.d_keep) clear(c.d_keep + (t * c.batch + at.row(i)) * hidden + begin, count);
-        if (c.d_x && !c.offsets && s.rank == (s.by_units ? 0 : s.rank))
+        if (c.d_x && !c.offsets && !(s.by_units && s.rank))
           clear(c.d_x + t * c.d_x_time + at.row(i) * c.d_x_batch, l.shape.input);
       }
     }
