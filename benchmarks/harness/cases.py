@@ -91,6 +91,11 @@ def all_cases(threads: tuple[int, ...]) -> Iterator[Case]:
             yield Case(mode, *shape, threads=count, isa="avx2")
 
 
+def threads_text(count: int) -> str:
+    """As titles say it."""
+    return "one thread" if count == 1 else f"{count} threads"
+
+
 class Weights(NamedTuple):
     """One direction of one layer, gates stacked r, z, n; torch's names and layout."""
 

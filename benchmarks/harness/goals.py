@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from harness.accuracy import Accuracy
-from harness.cases import SHAPES, Case
+from harness.cases import SHAPES, Case, threads_text
 from harness.rows import Row, Run
 
 SAVE, RECOMPUTE = "Tidegate save", "Tidegate recompute"
@@ -54,7 +54,7 @@ def _ratios(
             for row in rows
             if row.case.threads == threads
         }
-        where = f"{text}, {_threads(threads)}"
+        where = f"{text}, {threads_text(threads)}"
         plain = [ratio for case, ratio in ratios.items() if _is_plain(case)]
         if plain:
             found = math.exp(sum(map(math.log, plain)) / len(plain))
@@ -79,7 +79,7 @@ def _of_sgemm(rows: list[Row]) -> Iterator[Goal]:
         shares = {
             row.case: row.of_sgemm("Tidegate") for row in large if row.case.threads == threads
         }
-        text = f"forward at H >= 256, B >= 64, {_threads(threads)}: at least 0.92 of sgemm"
+        text = f"forward at H >= 256, B >= 64, {threads_text(threads)}: at least 0.92 of sgemm"
         yield from _least(text, shares, 0.92)
 
 
@@ -88,13 +88,13 @@ def _forced(rows: list[Row]) -> Iterator[Goal]:
         for threads in sorted({row.case.threads for row in rows}):
             members = [r for r in rows if (r.case.mode, r.case.threads) == (mode, threads)]
             ratios = {row.case: row.times("torch", ours) for row in members}
-            text = f"AVX2 on both sides, {mode}, {_threads(threads)}: no shape below 1.1"
+            text = f"AVX2 on both sides, {mode}, {threads_text(threads)}: no shape below 1.1"
             yield from _least(text, ratios, 1.1)
 
 
 def _stream(rows: list[Row]) -> Iterator[Goal]:
     for row in rows:
-        where = f"streaming step, H = {row.case.hidden}, {_threads(row.case.threads)}"
+        where = f"streaming step, H = {row.case.hidden}, {threads_text(row.case.threads)}"
         if row.case.hidden == 64:
             found = row.timings["Tidegate"].median * 1e6
             yield Goal(f"{where}: at most 2 µs", f"{found:.2f}", found <= 2)
@@ -141,7 +141,3 @@ def _activations(accuracy: dict[str, list[Accuracy]]) -> Iterator[Goal]:
         text = "sigmoid and tanh: at most 4 ulp, monotone, limits exact"
         met = worst.ulp <= 4 and all(a.monotone and a.exact for a in found)
         yield Goal(text, f"{worst.ulp:.2f} ulp, {worst.function} {worst.dtype}", met)
-
-
-def _threads(count: int) -> str:
-    return "one thread" if count == 1 else f"{count} threads"

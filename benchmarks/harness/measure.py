@@ -36,14 +36,14 @@ def measure(case: Case, peers: Peers, seconds: float, quiet: bool) -> Row:
     entries = {name: worker for worker in peers.workers for name in worker.ask("prepare", case)}
     found = errors(case, entries)
     kept = {name: worker.ask("kept", name) for name, worker in entries.items()}
-    turns = _interleave(entries, seconds, quiet)
-    return Row(case, {name: _timing(turns[name], found[name], kept[name]) for name in entries})
+    turns = interleave(entries, seconds, quiet)
+    return Row(case, {name: timing(turns[name], found[name], kept[name]) for name in entries})
 
 
 Turn = tuple[Slice, bool]  # and whether others used the machine meanwhile
 
 
-def _interleave(entries: dict[str, Worker], seconds: float, quiet: bool) -> dict[str, list[Turn]]:
+def interleave(entries: dict[str, Worker], seconds: float, quiet: bool) -> dict[str, list[Turn]]:
     """Turns of every entry, in an order drawn anew each round."""
     turns: dict[str, list[Turn]] = {name: [] for name in entries}
     order, draw = list(entries), random.Random(0)
@@ -73,7 +73,7 @@ def _turn(worker: Worker, name: str) -> Turn:
     return taken, others > noise.QUIET
 
 
-def _timing(turns: list[Turn], error: float, kept: int | None) -> Timing:
+def timing(turns: list[Turn], error: float = 0.0, kept: int | None = None) -> Timing:
     """Statistics of the undisturbed turns, or of all where there are too few of them."""
     still = [taken for taken, noisy in turns if not noisy]
     used = still if len(still) >= ROUNDS else [taken for taken, _ in turns]

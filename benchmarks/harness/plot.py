@@ -10,6 +10,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from harness.cases import threads_text
 from harness.rows import Row
 
 MARKS = {"torch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "JAX": "D"}
@@ -31,7 +32,7 @@ def save_plot(rows: list[Row], path: Path) -> None:
         1, len(by_mode), figsize=(5.5 * len(by_mode), height), squeeze=False, layout="constrained"
     )
     for (mode, members), axis in zip(by_mode.items(), axes[0], strict=True):
-        _panel(axis, members, f"{TITLES[mode]}, {threads} thread{'s' * (threads > 1)}")
+        _panel(axis, members, f"{TITLES[mode]}, {threads_text(threads)}")
     figure.savefig(path)
     plt.close(figure)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Rich
 
 from harness.accuracy import Accuracy
-from harness.cases import YARDSTICK, Case
+from harness.cases import YARDSTICK, Case, threads_text
 from harness.goals import RECOMPUTE, SAVE, Goal
 from harness.rows import Row, Timing
 
@@ -97,9 +97,8 @@ def _table(rows: list[Row]) -> Table:
 
 def _title(case: Case) -> str:
     unit = "µs" if case.mode == "stream" else "ms"
-    threads = "one thread" if case.threads == 1 else f"{case.threads} threads"
     isa = f", {case.isa.upper()} forced on both sides" if case.isa else ""
-    return f"{NAMES[case.mode]}, {threads}{isa}, {unit}"
+    return f"{NAMES[case.mode]}, {threads_text(case.threads)}{isa}, {unit}"
 
 
 def _cells(row: Row, ours: list[str], peers: list[str]) -> list[str]:
