@@ -80,6 +80,8 @@ FAR = [
     Case(time=3, batch=8, features=20, hidden=450, dtype=np.float64, threads=3, reset="before"),
     Case(time=2, batch=70, features=300, hidden=300, threads=2, directions=2, reset="none"),
     Case(time=300, batch=70, features=1, hidden=33, threads=2, saved=False, ragged=True),
+    Case(time=60, batch=8, features=9, hidden=299, threads=2, reset="before", saved=False),
+    Case(time=60, batch=2, features=9, hidden=299, threads=3, masked=True, ragged=True),
     Case(time=1, batch=1, features=700, hidden=1),
     Case(time=4, batch=1000, features=3, hidden=5, threads=3, ragged=True),
     Case(time=0, batch=3, directions=2),
