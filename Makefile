@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CPP := $(wildcard csrc/* tests/sanitize/*.cpp)
+SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test setup lint format bench docs build wheel sanitize clean
+.PHONY: demo test setup lint format bench docs wheel sanitize clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
@@ -13,17 +16,68 @@ test: $(VENV)/setup.stamp
 
 setup: $(VENV)/setup.stamp
 
-$(VENV)/bin/pip:
-	$(PYTHON) -m venv $(VENV)
+lint: $(VENV)/setup.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+	$(BIN)/pyrefly check
 
-PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
+format: $(VENV)/setup.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP)
 
-$(VENV)/demo.stamp: $(SOURCES) | $(VENV)/bin/pip
-	$(PIP_INSTALL) --editable '.[demo]'
+docs: $(VENV)/setup.stamp
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)-bench/bench.stamp
+	$(VENV)-bench/bin/python benchmarks/cpu.py
+
+# What a user installs, and the proof that it needs no compiler.
+wheel: $(VENV)/build.stamp
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation \
+	  -C build-dir=build/wheel -C cmake.define.TIDEGATE_BUNDLE_OPENMP=ON
+	PYTHON=$(CURDIR)/$(BIN)/python .ci/check-wheel dist/*.whl
+
+# The kernels' own tests and a stress driver under AddressSanitizer and UndefinedBehaviorSanitizer,
+# the driver again under ThreadSanitizer. Without `site`, the editable install is not found first.
+sanitize: $(VENV)/setup.stamp
+	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps --upgrade --target build/sanitize/site . \
+	  -C build-dir=build/sanitize/address -C cmake.build-type=Debug \
+	  -C cmake.define.TIDEGATE_SANITIZE=address,undefined
+	build/sanitize/address/stress
+	PYTHONPATH=build/sanitize/site:$$($(BIN)/python -c 'import site; print(*site.getsitepackages())') \
+	LD_PRELOAD=$$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	$(BIN)/python -S -m pytest tests/test_kernels.py
+	$(BIN)/cmake -G Ninja -S . -B build/sanitize/thread -DCMAKE_BUILD_TYPE=Debug \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DTIDEGATE_SANITIZE=thread
+	$(BIN)/cmake --build build/sanitize/thread --target stress
+	build/sanitize/thread/stress
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench build dist site
+
+# Environments. Without build isolation a changed kernel costs one compilation, not all of them.
+%/build.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Python 3.11 or newer is needed, as in: make demo PYTHON=python3.12")'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(@D)/bin/python $(INSTALL) --group build
 	touch $@
 
-$(VENV)/setup.stamp: $(SOURCES) | $(VENV)/bin/pip
-	$(PIP_INSTALL) --upgrade 'pip>=25.1'
-	$(PIP_INSTALL) --group test --group lint --group bench --group build --editable '.[all]'
+$(VENV)/demo.stamp: $(VENV)/build.stamp $(SOURCES)
+	@echo 'Installing Tidegate, torch and the demo into $(VENV): once, a few minutes.'
+	$(@D)/bin/python $(INSTALL) --no-build-isolation --editable '.[demo]'
+	touch $@
+
+$(VENV)/setup.stamp: $(VENV)/build.stamp $(SOURCES)
+	@echo 'Installing all that tests need into $(VENV): once, a few minutes.'
+	$(@D)/bin/python $(INSTALL) --no-build-isolation --group test --group lint --group docs --editable '.[all]'
 	touch $@ $(VENV)/demo.stamp
+
+$(VENV)-bench/bench.stamp: $(VENV)-bench/build.stamp $(SOURCES)
+	@echo 'Installing the peers into $(VENV)-bench: once, a few minutes.'
+	$(@D)/bin/python $(INSTALL) --no-build-isolation -C build-dir=build/bench --group bench '.[forecast,onnx]'
+	touch $@

@@ -1,0 +1,330 @@
+// Random layers through the kernels of every instruction set, the slices of a call on std::threads.
+//
+// Built by `make sanitize` with AddressSanitizer and UndefinedBehaviorSanitizer, and again with
+// ThreadSanitizer, which sees every happens-before here because no OpenMP is involved: libgomp is
+// not instrumented, so under OpenMP it would report races that are none. What it then proves of the
+// barrier holds under OpenMP too, since a slice knows its rank and nothing of who runs it.
+//
+// Every array and every arena is a block of its own of exactly the size asked for, and whatever the
+// kernels may not read is NaN. Every split has to give the bits of one thread, except the weight
+// gradients of threads that split the rows: there each thread's sum is added to the others'.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "dispatch.hpp"
+
+namespace {
+
+using tidegate::Arena, tidegate::Barrier, tidegate::Call, tidegate::index, tidegate::Packed,
+    tidegate::Shape, tidegate::Slice;
+
+using Random = std::mt19937;
+
+index between(Random& random, index low, index high) {
+  return std::uniform_int_distribution<index>(low, high)(random);
+}
+
+bool coin(Random& random) { return between(random, 0, 1) == 1; }
+
+struct Sizes {
+  Shape shape;
+  index time, batch;
+};
+
+Sizes small_sizes(Random& random) {
+  const Shape shape{between(random, 1, 19), between(random, 1, 37), int(between(random, 0, 2))};
+  return {shape, between(random, 0, 9), between(random, 1, 9)};
+}
+
+// More steps than a chunk holds, so that buffers are used again, and a barrier at each step.
+Sizes long_sizes(Random& random) {
+  const Shape shape{between(random, 1, 9), between(random, 33, 70), int(between(random, 0, 2))};
+  return {shape, between(random, 150, 300), between(random, 2, 4)};
+}
+
+// An array of exactly its size; absent ones have none.
+template <class T>
+struct Array {
+  std::unique_ptr<T[]> memory;
+  index size = 0;
+
+  T* get() const { return memory.get(); }
+  static Array nan(index size) {
+    Array array{std::make_unique<T[]>(size), size};
+    std::fill_n(array.get(), size, std::numeric_limits<T>::quiet_NaN());
+    return array;
+  }
+  static Array random(Random& random, index size, T low = -1, T high = 1) {
+    Array array{std::make_unique<T[]>(size), size};
+    std::uniform_real_distribution<T> number(low, high);
+    std::generate_n(array.get(), size, [&] { return number(random); });
+    return array;
+  }
+};
+
+// Scratch of exactly the size that the kernel asked for, full of NaN.
+struct Scratch {
+  explicit Scratch(std::size_t bytes)
+      : memory(bytes ? static_cast<char*>(std::aligned_alloc(64, bytes)) : nullptr, &std::free) {
+    if (bytes) std::memset(memory.get(), 0xff, bytes);
+  }
+  Arena arena() const { return {memory.get(), 0}; }
+
+  std::unique_ptr<char, decltype(&std::free)> memory;
+};
+
+// What one call reads.
+template <class T>
+struct Inputs {
+  Array<T> weight_ih, weight_hh, bias_ih, bias_hh;
+  Array<T> x, h_0, keep, mask, d_output, d_h_n, d_gates;
+  std::unique_ptr<std::int64_t[]> lengths;
+  Scratch packed;
+  Packed<T> weights;
+  Call<T> call{};  // sizes and inputs; the outputs are filled in by `Outputs`
+  bool saved;
+
+  Inputs(Random& random, Sizes sizes)
+      : packed(sizeof(T) * tidegate::kernels_of<T>().packed_size(sizes.shape, true)) {
+    const auto [shape, time, batch] = sizes;
+    const index gates = tidegate::gates_of(shape.reset), hidden = shape.hidden;
+    const index states = batch * hidden, cells = time * batch;
+    const T scale = 1 / std::sqrt(T(hidden));
+    weight_ih = Array<T>::random(random, gates * hidden * shape.input, -scale, scale);
+    weight_hh = Array<T>::random(random, gates * hidden * hidden, -scale, scale);
+    if (coin(random)) bias_ih = Array<T>::random(random, gates * hidden, -scale, scale);
+    if (coin(random)) bias_hh = Array<T>::random(random, gates * hidden, -scale, scale);
+    x = Array<T>::random(random, cells * shape.input);
+    if (coin(random)) h_0 = Array<T>::random(random, states);
+    const index keep_unit = between(random, 0, 1), keep_row = keep_unit ? hidden : 1;
+    if (coin(random)) keep = Array<T>::random(random, cells * keep_row, 0, 1);
+    if (coin(random)) mask = Array<T>::random(random, states, 0, 1);
+    if (coin(random)) d_output = Array<T>::random(random, cells * hidden);
+    if (coin(random)) d_h_n = Array<T>::random(random, states);
+    if (coin(random)) d_gates = Array<T>::random(random, gates * cells * hidden);
+    if (coin(random)) {
+      lengths = std::make_unique<std::int64_t[]>(batch);
+      std::generate_n(lengths.get(), batch, [&] { return between(random, 0, time); });
+    }
+    saved = coin(random);
+
+    call.weights = &weights;
+    call.time = time;
+    call.batch = batch;
+    call.reverse = coin(random);
+    call.x = x.get();
+    call.x_batch = shape.input;
+    call.x_time = batch * shape.input;
+    call.lengths = lengths.get();
+    call.keep = keep.get();
+    call.keep_unit = keep_unit;
+    call.keep_batch = keep_row;
+    call.keep_time = batch * keep_row;
+    call.mask = mask.get();
+    call.h_0 = h_0.get();
+    call.output_batch = call.d_output_batch = call.d_gates_batch = hidden;
+    call.output_time = call.d_output_time = call.d_gates_time = states;
+    call.gates_gate = call.d_gates_gate = cells * hidden;
+    call.d_output = d_output.get();
+    call.d_h_n = d_h_n.get();
+    call.d_gates = d_gates.get();
+    call.d_x_batch = shape.input;
+    call.d_x_time = batch * shape.input;
+    poison_past_lengths();
+    weights = {shape, reinterpret_cast<T*>(packed.memory.get()), true};
+    tidegate::kernels_of<T>().pack(weights, weight_ih.get(), weight_hh.get(), bias_ih.get(),
+                                   bias_hh.get());
+  }
+  Inputs(const Inputs&) = delete;
+
+  index length(index row) const { return lengths ? lengths[row] : call.time; }
+
+ private:
+  void poison_past_lengths() {
+    const auto poison = [&](const Array<T>& array, index width) {
+      if (!array.get()) return;
+      for (index row = 0; row < call.batch; ++row)
+        for (index t = length(row); t < call.time; ++t)
+          std::fill_n(array.get() + (t * call.batch + row) * width, width,
+                      std::numeric_limits<T>::quiet_NaN());
+    };
+    poison(x, call.x_batch);
+    poison(keep, call.keep_batch);
+    poison(d_output, call.output_batch);
+  }
+};
+
+// What one call writes, NaN at first.
+template <class T>
+struct Outputs {
+  Array<T> output, h_n, gates, saved;
+  Array<T> d_x, d_h_0, d_keep, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh;
+  std::vector<index> row_cell;
+  Call<T> call;
+
+  explicit Outputs(const Inputs<T>& in) : call(in.call) {
+    const Shape& shape = in.weights.shape;
+    const index gates_count = tidegate::gates_of(shape.reset), rows = gates_count * shape.hidden;
+    const index states = call.batch * shape.hidden, cells = call.time * states;
+    call.output = take(output, cells);
+    call.h_n = take(h_n, states);
+    call.gates = take(gates, gates_count * cells);
+    if (in.saved) {
+      index total = 0;
+      for (index row = 0; row < call.batch; ++row) {
+        row_cell.push_back(total);
+        total += in.length(row);
+      }
+      call.row_cell = row_cell.data();
+      call.saved = take(saved, tidegate::kernels_of<T>().saved_size(shape, total));
+    }
+    call.d_x = take(d_x, call.time * call.batch * shape.input);
+    call.d_h_0 = take(d_h_0, states);
+    if (call.keep) call.d_keep = take(d_keep, cells);
+    call.d_weight_ih = take(d_weight_ih, rows * shape.input);
+    call.d_weight_hh = take(d_weight_hh, rows * shape.hidden);
+    call.d_bias_ih = take(d_bias_ih, rows);
+    call.d_bias_hh = take(d_bias_hh, rows);
+  }
+  Outputs(const Outputs&) = delete;
+
+ private:
+  static T* take(Array<T>& array, index size) {
+    array = Array<T>::nan(size);
+    return array.get();
+  }
+};
+
+// The slices of a call for `ranks` threads: by rows, each thread's longest first, or by units.
+struct Shares {
+  std::vector<index> rows, lengths;
+  std::vector<Slice> slices;
+  Barrier barrier{};
+
+  template <class T>
+  Shares(const Inputs<T>& in, int ranks, bool by_units) : rows(in.call.batch) {
+    const index batch = in.call.batch, unit_group = tidegate::kernels_of<T>().group;
+    const index groups = (in.weights.shape.hidden + unit_group - 1) / unit_group;
+    std::iota(rows.begin(), rows.end(), index(0));
+    const auto part = [&](index whole, int rank) { return whole * rank / ranks; };
+    for (int rank = 0; rank < ranks; ++rank) {
+      const index begin = by_units ? 0 : part(batch, rank);
+      const index end = by_units ? batch : part(batch, rank + 1);
+      const index group_begin = by_units ? part(groups, rank) : 0;
+      const index group_end = by_units ? part(groups, rank + 1) : groups;
+      std::stable_sort(rows.begin() + begin, rows.begin() + end,
+                       [&](index a, index b) { return in.length(a) > in.length(b); });
+      slices.push_back({rows.data() + begin, nullptr, end - begin, group_begin, group_end, rank,
+                        ranks, by_units, &barrier, 0});
+    }
+    for (index row : rows) lengths.push_back(in.length(row));
+    for (Slice& slice : slices) slice.lengths = lengths.data() + (slice.rows - rows.data());
+  }
+  Shares(const Shares&) = delete;
+};
+
+template <class T, class Size, class Kernel>
+void run(const Inputs<T>& in, const Call<T>& call, int ranks, bool by_units, Size own_size,
+         Size shared_size, Kernel kernel) {
+  Shares shares(in, ranks, by_units);
+  const Scratch common(shared_size(call, shares.slices[0]));
+  const auto work = [&](Slice& slice) {
+    const Scratch own(own_size(call, slice));
+    kernel(call, slice, own.arena(), common.arena());
+  };
+  std::vector<std::thread> threads;
+  for (int rank = 1; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] { work(shares.slices[rank]); });
+  work(shares.slices[0]);
+  for (std::thread& thread : threads) thread.join();
+}
+
+template <class T>
+std::unique_ptr<Outputs<T>> run(const Inputs<T>& in, int ranks, bool by_units) {
+  auto out = std::make_unique<Outputs<T>>(in);
+  const auto& k = tidegate::kernels_of<T>();
+  run(in, out->call, ranks, by_units, k.forward_scratch, k.forward_shared, k.forward);
+  run(in, out->call, ranks, by_units, k.backward_scratch, k.backward_shared, k.backward);
+  return out;
+}
+
+template <class T>
+void require_equal(const char* name, const Array<T>& a, const Array<T>& b, T tolerance,
+                   const char* what) {
+  for (index i = 0; i < a.size; ++i)
+    if (!(std::abs(a.get()[i] - b.get()[i]) <= tolerance)) {
+      std::fprintf(stderr, "%s: %s[%td] is %g on one thread, %g on many\n", what, name, i,
+                   double(a.get()[i]), double(b.get()[i]));
+      std::exit(1);
+    }
+}
+
+template <class T>
+void check(Random& random, Sizes sizes, const std::string& seed) {
+  const Inputs<T> in(random, sizes);
+  const auto one = run(in, 1, false);
+  const index unit_group = tidegate::kernels_of<T>().group;
+  const int groups = int((sizes.shape.hidden + unit_group - 1) / unit_group);
+  for (const bool by_units : {false, true})
+    for (int ranks = 1; ranks <= std::min(4, by_units ? groups : 4); ++ranks) {
+      const auto many = run(in, ranks, by_units);
+      const std::string what = seed + (by_units ? " by units, " : " by rows, ") +
+                               std::to_string(ranks) + " threads, reset " +
+                               std::to_string(sizes.shape.reset);
+      const auto same = [&](const char* name, const Array<T>& a, const Array<T>& b, T slack = 0) {
+        require_equal(name, a, b, slack, what.c_str());
+      };
+      const T cells = T(sizes.time * sizes.batch);
+      const T sum = by_units ? 0 : 8 * cells * std::numeric_limits<T>::epsilon();
+      same("output", one->output, many->output);
+      same("h_n", one->h_n, many->h_n);
+      same("gates", one->gates, many->gates);
+      same("d_x", one->d_x, many->d_x);
+      same("d_h_0", one->d_h_0, many->d_h_0);
+      same("d_keep", one->d_keep, many->d_keep);
+      same("d_weight_ih", one->d_weight_ih, many->d_weight_ih, sum);
+      same("d_weight_hh", one->d_weight_hh, many->d_weight_hh, sum);
+      same("d_bias_ih", one->d_bias_ih, many->d_bias_ih, sum);
+      same("d_bias_hh", one->d_bias_hh, many->d_bias_hh, sum);
+    }
+}
+
+template <class T>
+void check_many(const char* isa, int small, int large) {
+  for (int i = 0; i < small + large; ++i) {
+    Random random(i);
+    const Sizes sizes = i < small ? small_sizes(random) : long_sizes(random);
+    check<T>(random, sizes, std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") +
+                                std::to_string(i));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int small = argc > 1 ? std::atoi(argv[1]) : 200, large = argc > 2 ? std::atoi(argv[2]) : 5;
+  for (const std::string& isa : tidegate::available_isas()) {
+    const pid_t child = fork();  // the instruction set is chosen once in a process
+    if (child == 0) {
+      setenv("TIDEGATE_ISA", isa.c_str(), 1);
+      check_many<float>(isa.c_str(), small, large);
+      check_many<double>(isa.c_str(), small, large);
+      std::exit(0);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) return 1;
+    std::printf("%s: %d cases, each on 1 to 4 threads\n", isa.c_str(), 2 * (small + large));
+    std::fflush(stdout);
+  }
+}
