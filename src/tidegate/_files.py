@@ -85,12 +85,23 @@ def require_writable(folder: str | Path) -> None:
 
 def _publish(part: Path, folder: Path) -> None:
     files = sorted(part.iterdir())
+    mode = _usual_mode(part)
     for file in files:
+        file.chmod(mode)
         _to_disk(file)
     for file in files:
         os.replace(file, folder / file.name)
     if os.name == "posix":
         _to_disk(folder)
+
+
+def _usual_mode(folder: Path) -> int:
+    """The mode of a new file; some libraries write files that only their owner can read."""
+    probe = folder / "probe"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    return mode
 
 
 def _to_disk(path: Path) -> None:

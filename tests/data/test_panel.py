@@ -222,7 +222,7 @@ BAD = {
             lambda d: ~d.duplicated(["unique_id", "ds"])
         ],
         "the data: column 'ds', series 'b', data row 1: the series has rows for only 3.9 % of its "
-        "time stamps if they are D (daily), as most of the data",
+        "time stamps on the calendar D (daily)",
     ),
     "one row": (
         lambda df: df.iloc[[0, 6]],

@@ -131,8 +131,8 @@ def _say_gaps(rows: _Sorted, steps: np.ndarray, frequency: Frequency, notes: lis
         share = 100 * per_series[which] / (per_series[which] + lengths[which])
         raise InputError(
             f"{rows.place(int(rows.starts[which]))}: the series has rows for only "
-            f"{100 - share:.1f} % of its time stamps if they are {frequency.name} "
-            f"({frequency.words}), as most of the data"
+            f"{100 - share:.1f} % of its time stamps on the calendar "
+            f"{frequency.name} ({frequency.words})"
         )
     row = int((missing > 0).argmax())
     others = int((per_series > 0).sum()) - 1

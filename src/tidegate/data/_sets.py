@@ -10,6 +10,8 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+SETS = ("us_employment", "weather")
+
 
 def load(name: str) -> pd.DataFrame:
     """A data set as a long frame with the columns unique_id, ds and y.
@@ -25,9 +27,9 @@ def load(name: str) -> pd.DataFrame:
         >>> load("weather").columns.to_list()
         ['unique_id', 'ds', 'y', 'temp_min', 'precipitation', 'wind']
     """
-    if name not in _SETS:
-        raise InputError(f"there is no data set {name!r}; there are {', '.join(map(repr, _SETS))}")
-    return _SETS[name]()
+    if name not in SETS:
+        raise InputError(f"there is no data set {name!r}; there are {', '.join(map(repr, SETS))}")
+    return _READERS[name]()
 
 
 def _us_employment() -> pd.DataFrame:
@@ -48,4 +50,4 @@ def _read(name: str, time: str) -> pd.DataFrame:
         return pd.read_csv(file, parse_dates=[time])
 
 
-_SETS = {"us_employment": _us_employment, "weather": _weather}
+_READERS = dict(zip(SETS, (_us_employment, _weather), strict=True))

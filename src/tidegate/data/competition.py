@@ -26,6 +26,7 @@ class Competition(NamedTuple):
 
     train: pd.DataFrame
     test: pd.DataFrame
+    freq: str
     horizon: int
     season_length: int
 
@@ -53,7 +54,9 @@ def load_competition(name: str, part: str) -> Competition:
     calendar, last = _CALENDARS[part]
     train = [(s.sn, calendar.shift(last, np.arange(1 - len(s.x), 1)), s.x) for s in series]
     test = [(s.sn, calendar.next(last, len(s.xx)), s.xx) for s in series]
-    return Competition(_long(train), _long(test), series[0].h, calendar.season_length)
+    return Competition(
+        _long(train), _long(test), calendar.name, series[0].h, calendar.season_length
+    )
 
 
 def _long(series: list[tuple[str, np.ndarray, np.ndarray]]) -> pd.DataFrame:

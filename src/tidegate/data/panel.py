@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,25 @@ class Panel:
     def __len__(self) -> int:
         """How many series there are."""
         return len(self.ids)
+
+    def select(self, which: Sequence[int]) -> Panel:
+        """The panel of some of its series, by number."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in which],
+            times=[self.times[i] for i in which],
+            values=[self.values[i] for i in which],
+        )
+
+    def without_last(self, steps: int) -> Panel:
+        """The panel as it was so many steps ago; series with no value by then are left out."""
+        then = [i for i, values in enumerate(self.values) if np.isfinite(values[:-steps]).any()]
+        past = self.select(then)
+        return replace(
+            past,
+            times=[times[:-steps] for times in past.times],
+            values=[values[:-steps] for values in past.values],
+        )
 
     @classmethod
     def from_frame(

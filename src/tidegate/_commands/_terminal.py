@@ -1,0 +1,41 @@
+"""What the commands print: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from ..train import Progress
+
+output = Console(highlight=False, soft_wrap=True)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def training_bar(what: str) -> Iterator[Callable[[int, Progress], None]]:
+    """A progress bar for the training loop; nothing where standard error is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None, state="")
+
+        def show(member: int, progress: Progress) -> None:
+            bar.update(task, completed=progress.step, total=progress.steps, state=_state(progress))
+
+        yield show
+
+
+def _state(progress: Progress) -> str:
+    validation = "" if progress.validation is None else f"  validation {progress.validation:.4f}"
+    return f"loss {progress.loss:.4f}{validation}  rate {progress.rate:.1e}"

@@ -1,0 +1,212 @@
+"""`tidegate forecast`: the series in a file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._files import require_writable, staged
+from ..data import Panel, load, read_table
+from ..data._sets import SETS
+from ..errors import InputError
+from ..forecast import GRUForecaster
+from ._judge import Judge, naive_forecasts
+from ._results import band, score_table, sizes_table, write_csv, write_picture
+from ._terminal import messages, output, training_bar
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoFrame
+
+_OURS = "GRU (Tidegate)"
+_LEVELS = (50.0, 80.0, 95.0)
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; None where nothing was said."""
+
+    file: Path
+    out: Path
+    horizon: int | None = None
+    model: Path | None = None
+    id: str | None = None
+    time: str | None = None
+    target: str | None = None
+    freq: str | None = None
+    levels: Sequence[float] | None = None
+    seed: int = 0
+    quick: bool = False
+    skip: bool = False
+
+
+def run_forecast(request: Request) -> None:
+    """Forecast the series in a file, with a new model or a saved one, and write the results.
+
+    Raises:
+        InputError: the file, the model or the folder for the results cannot be used.
+    """
+    require_writable(request.out)
+    if request.model is None:
+        _train_and_forecast(request)
+    else:
+        _forecast_with(request.model, request)
+
+
+def _train_and_forecast(request: Request) -> None:
+    if request.horizon is None:
+        raise InputError("say how many steps to forecast: --horizon 12")
+    levels = request.levels or _LEVELS
+    if len(set(levels)) < len(levels):
+        raise InputError("--levels must be different numbers")
+    model = GRUForecaster(
+        request.horizon,
+        levels=levels,
+        seed=request.seed,
+        freq=request.freq,
+        **_column_names(request),
+    )
+    table = _read(request.file, model.id_col)
+    named = model.id_col in _column_names_of(table)
+    panel = _usable(_panel(table, model, request), model, request, named)
+    with training_bar("training") as progress:
+        model.fit(panel, progress=progress)
+    _say_notes(model.notes_[len(panel.notes) :])
+    output.print("The network, its sizes chosen from the data:")
+    output.print(sizes_table(model), "")
+    if not request.quick:
+        _compare(model, panel)
+    _write(model, panel, table, request, save=True)
+    path = request.out / "model.safetensors"
+    output.print(f"Forecast newer rows without training: tidegate forecast NEW.csv --model {path}")
+
+
+def _forecast_with(path: Path, request: Request) -> None:
+    if request.levels is not None:
+        raise InputError("--levels belong to the training; a saved model keeps its own")
+    model = GRUForecaster.load(path).set_params(**_column_names(request))
+    if request.horizon not in (None, model.horizon):
+        raise InputError(
+            f"{path} forecasts {model.horizon} steps, not {request.horizon}; leave --horizon out, "
+            "or leave --model out to train a new one"
+        )
+    table = _read(request.file, model.id_col)
+    panel = _panel(table, model, request)
+    _write(model, panel, table, request, save=False)
+
+
+def _column_names(request: Request) -> dict[str, str]:
+    names = {"id_col": request.id, "time_col": request.time, "target_col": request.target}
+    return {argument: name for argument, name in names.items() if name is not None}
+
+
+def _read(file: Path, id_col: str) -> IntoFrame:
+    if str(file) in SETS and not file.exists():
+        return load(str(file))
+    return read_table(file, text=[id_col])
+
+
+def _panel(table: IntoFrame, model: GRUForecaster, request: Request) -> Panel:
+    panel = Panel.from_frame(
+        table, model.id_col, model.time_col, model.target_col, request.freq, str(request.file)
+    )
+    lengths = [len(values) for values in panel.values]
+    length = (
+        f"{min(lengths):,}" if len(set(lengths)) == 1 else f"{min(lengths):,} to {max(lengths):,}"
+    )
+    frequency = panel.frequency
+    series = "one series" if len(panel) == 1 else f"{len(panel):,} series"
+    output.print(
+        f"[bold]{request.file}[/bold]: {series} of {length} time stamps, {frequency.words} "
+        f"({frequency.name})\n"
+    )
+    _say_notes(panel.notes)
+    return panel
+
+
+def _usable(panel: Panel, model: GRUForecaster, request: Request, named: bool) -> Panel:
+    """The panel, refused if nothing can be learnt from a series, or without it if told to skip."""
+    problems = {
+        i: problem
+        for i, values in enumerate(panel.values)
+        if (problem := _problem(values, model.horizon))
+    }
+    if not problems:
+        return panel
+    first, problem = next(iter(problems.items()))
+    series = f"series {panel.ids[first]!r}" if named else "the series"
+    place = f"{request.file}: column {model.target_col!r}: {series} {problem}"
+    more = f", and {len(problems) - 1} other series cannot be used" if len(problems) > 1 else ""
+    if not request.skip or len(problems) == len(panel):
+        advice = "" if len(problems) == len(panel) else "; --skip leaves such series out"
+        raise InputError(place + more + advice)
+    _say_notes([f"{place}{more}; left out"])
+    return panel.select([i for i in range(len(panel)) if i not in problems])
+
+
+def _problem(values: np.ndarray, horizon: int) -> str | None:
+    known = values[np.isfinite(values)]
+    if len(known) < horizon:
+        return f"has {len(known)} known values, fewer than the {horizon} steps to forecast"
+    if (known == known[0]).all():
+        return f"is constant (always {known[0]:g}), so there is nothing to learn"
+    return None
+
+
+def _compare(model: GRUForecaster, panel: Panel) -> None:
+    """Hold back the last steps, forecast them by the same arguments, and print how good it was."""
+    horizon, season_length = model.horizon, model.suggestion_.season_length
+    past = panel.without_last(horizon)
+    begun = time.perf_counter()
+    try:
+        with training_bar("comparing") as progress:
+            trial = GRUForecaster(**model.get_params()).fit(past, progress=progress)
+    except InputError:
+        _say_notes([f"the series are too short to hold {horizon} steps back and compare methods"])
+        return
+    forecast = band(trial.predict(past), model.levels[0], horizon)["median"]
+    seconds = time.perf_counter() - begun
+    there = set(past.ids)
+    truth = [v[-horizon:] for i, v in zip(panel.ids, panel.values, strict=True) if i in there]
+    judge = Judge(past, np.stack(truth), season_length)
+    naive, naive_seconds = naive_forecasts(past, horizon, season_length)
+    name = "Seasonal naive" if season_length > 1 else "Naive"
+    scores = [judge(_OURS, forecast, seconds), judge(name, naive, naive_seconds)]
+    output.print(f"The last {horizon} steps of each series, held back and forecast:")
+    output.print(score_table(scores, _OURS), "")
+
+
+def _write(
+    model: GRUForecaster, panel: Panel, table: IntoFrame, request: Request, save: bool
+) -> None:
+    forecast = model.predict(panel)
+    level = min(model.levels, key=lambda level: abs(level - 80))
+    shown = {i: panel.ids[i] for i in range(min(_SHOWN, len(panel)))}
+    some = f", the first {len(shown)} of {len(panel):,} series" if len(panel) > len(shown) else ""
+    title = f"{request.file.name}: {model.horizon} steps ahead{some}"
+    with staged(request.out) as part:
+        drop = [] if model.id_col in _column_names_of(table) else [model.id_col]
+        write_csv(forecast.drop(columns=drop), model.time_col, part / "forecast.csv")
+        if save:
+            model.save(part / "model.safetensors")
+        picture = part / "forecast.png"
+        write_picture(panel, band(forecast, level, model.horizon), shown, title, level, picture)
+        written = ", ".join(sorted(file.name for file in part.iterdir()))
+    output.print(f"Written to {request.out}{os.sep}: {written}")
+
+
+def _column_names_of(table: IntoFrame) -> list[str]:
+    import narwhals as nw
+
+    return nw.from_native(table).columns
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        messages.print(f"note: {note}", markup=False)
