@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("matplotlib")
+for package in ("matplotlib", "cyclopts", "rich"):
+    pytest.importorskip(package)
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -21,6 +22,8 @@ from harness.runner import sample  # noqa: E402
 from harness.worker import PeerError, Peers, Worker, environment  # noqa: E402
 
 from tidegate import _kernels  # noqa: E402
+from tidegate._commands import bench  # noqa: E402
+from tidegate.errors import InputError  # noqa: E402
 
 CASE = Case("training", 2, 5, 3, 4, layers=2, directions=2)
 
@@ -166,3 +169,26 @@ def test_accuracy_counts_units_of_the_last_place():
     found = accuracy.sweep("tanh", kernel, np.float32)
     assert 2.9 < found.ulp <= 3.6
     assert not found.exact
+
+
+def test_the_command_shows_every_shape(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "SHAPES", (bench.Shape(2, 3, 1, 4), bench.Shape(1, 5, 2, 3)))
+    before = torch.get_num_threads()
+    bench.run_bench(threads=1, seconds=0.0)
+    assert torch.get_num_threads() == before
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    expected = [["2", "3", "1", "4"], ["1", "5", "2", "3"]]
+    for what in ("forward", "training"):
+        assert [line[:4] for line in lines if len(line) == 8 and line[4] == what] == expected
+
+
+class Wrong(torch.nn.GRU):
+    def forward(self, *args):
+        output, h_n = super().forward(*args)
+        return output + 0.001, h_n
+
+
+def test_the_command_refuses_to_time_what_is_wrong(monkeypatch):
+    monkeypatch.setattr(bench, "GRU", Wrong)
+    with pytest.raises(InputError, match="disagree"):
+        bench.run_bench(threads=1, seconds=0.0)
