@@ -132,3 +132,20 @@ def forecast(
             skip=skip,
         )
     )
+
+
+@app.command
+def bench(
+    *,
+    threads: Count | None = None,
+    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 15.0,
+) -> None:
+    """Time the GRU layer beside torch's on this machine: a forward pass and a training step.
+
+    Args:
+        threads: How many threads both use; without it, as many as torch takes.
+        seconds: How long to measure, all shapes together.
+    """
+    from ._commands.bench import run_bench
+
+    run_bench(threads, seconds)
