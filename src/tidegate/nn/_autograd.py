@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor  # of `is_grads_batched`
 from torch.autograd import Function
 
 from tidegate.nn import _functional, _kernel, _vmap
-from tidegate.nn._kernel import Wanted
-from tidegate.nn._layer import Layer, Outputs, Plan
+from tidegate.nn._layer import Gradients, Layer, Outputs, Plan, Wanted
 from tidegate.nn._packing import pack
 
 FIXED = 7  # tensors of a layer before its weights
@@ -47,11 +47,15 @@ class EagerLayer(Function):
         """Run the backward kernel, or, where a graph of it is wanted, `LayerBackward`."""
         output, saved, *tensors = ctx.saved_tensors
         needs = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return None, None, *_backward(ctx.plan, needs, output, d_outputs, tensors)
         layer, wanted = as_layer(tuple(tensors)), _wanted(needs)
-        args = (layer, ctx.plan, output, *d_outputs, wanted, ctx.packed, saved)
-        return None, None, *_flat(_kernel.backward(*args), needs)
+        if any(d is not None and is_legacy_batchedtensor(d) for d in d_outputs):
+            gradients = _functional.backward(layer, ctx.plan, *d_outputs, wanted)
+        else:
+            args = (layer, ctx.plan, output, *d_outputs, wanted, ctx.packed, saved)
+            gradients = _kernel.backward(*args)
+        return None, None, *_flat(gradients, needs)
 
 
 class TransformedLayer(Function):
@@ -115,17 +119,19 @@ def _wanted(needs: tuple[bool, ...]) -> Wanted:
     return Wanted(needs[0], needs[1], needs[2], any(needs[FIXED:]))
 
 
-def _flat(gradients: _kernel.Gradients, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+def _flat(gradients: Gradients, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     """Gradients as autograd wants them: one place for each tensor of the layer."""
     weights = gradients.weights or [None] * (len(needs) - FIXED)
     return gradients.x, gradients.h_0, gradients.keep, None, None, None, None, *weights
 
 
 def _backward(plan: Plan, needs, output: Tensor, d_outputs, tensors) -> tuple[Tensor | None, ...]:
+    if all(d is None for d in d_outputs):
+        return (None,) * len(needs)
     d_x, d_h_0, d_keep, *d_weights = LayerBackward.apply(
         plan, _wanted(needs), output, *d_outputs, *tensors
     )
-    return _flat(_kernel.Gradients(d_x, d_h_0, d_keep, d_weights), needs)
+    return _flat(Gradients(d_x, d_h_0, d_keep, d_weights), needs)
 
 
 def differentiate_backward(
@@ -138,6 +144,8 @@ def differentiate_backward(
     differentiable = [i for i, t in enumerate(tensors) if t is not None and t.is_floating_point()]
     targets = [3, 4, 5, *range(3 + FIXED, len(tensors))]
     asked = [(i, c) for i, c in zip(targets, cotangents, strict=False) if c is not None]
+    if not asked:
+        return [None] * len(tensors)
 
     def first_gradients(*values: Tensor) -> tuple[Tensor, ...]:
         given = list(tensors)

@@ -21,7 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidegate.nn._layer import GATES, Direction, Layer, Outputs, Plan, directions, hidden_size
+from tidegate.nn._layer import (
+    GATES,
+    Direction,
+    Gradients,
+    Layer,
+    Outputs,
+    Plan,
+    Wanted,
+    directions,
+    hidden_size,
+)
 
 
 def gru_layer(layer: Layer, plan: Plan) -> Outputs:
@@ -30,6 +40,33 @@ def gru_layer(layer: Layer, plan: Plan) -> Outputs:
         if layer.batch_sizes is None:
             return _padded(layer, plan)
         return _packed(layer, plan)
+
+
+def backward(
+    layer: Layer,
+    plan: Plan,
+    d_output: Tensor | None,
+    d_h_n: Tensor | None,
+    d_gates: Tensor | None,
+    wanted: Wanted,
+) -> Gradients:
+    """Gradients of a layer, from those of its results, which may be mapped."""
+    fixed = list(layer[:3])
+    asked = [i for i in range(3) if wanted[i]]
+    weights = list(layer.weights) if wanted.weights else []
+    shown = [d is not None for d in (d_output, d_h_n, d_gates)]
+
+    def outputs(*values: Tensor) -> list[Tensor]:
+        for i, value in zip(asked, values, strict=False):
+            fixed[i] = value
+        own = values[len(asked) :] or layer.weights
+        results = gru_layer(Layer(*fixed, *layer[3:-1], own), plan)
+        return [result for result, show in zip(results, shown, strict=True) if show]
+
+    _, pull = torch.func.vjp(outputs, *(fixed[i] for i in asked), *weights)
+    found = pull([d for d in (d_output, d_h_n, d_gates) if d is not None])
+    by_place = dict(zip(asked, found, strict=False))
+    return Gradients(*(by_place.get(i) for i in range(3)), list(found[len(asked) :]))
 
 
 def _packed(layer: Layer, plan: Plan) -> Outputs:

@@ -9,28 +9,10 @@ import torch
 from torch import Tensor
 
 from tidegate import _kernels
-from tidegate.nn._layer import GATES, Layer, Outputs, Plan, hidden_size
+from tidegate.nn._layer import GATES, Gradients, Layer, Outputs, Plan, Wanted, hidden_size
 from tidegate.nn._packing import pack
 
 Packed = list  # of the Weights of both directions, None in place of an absent second
-
-
-class Gradients(NamedTuple):
-    """Of the tensors of a `Layer` that can have one, and of its weights in their order."""
-
-    x: Tensor | None
-    h_0: Tensor | None
-    keep: Tensor | None
-    weights: list[Tensor | None]
-
-
-class Wanted(NamedTuple):
-    """Which gradients are wanted; those of the weights come all together."""
-
-    x: bool
-    h_0: bool
-    keep: bool
-    weights: bool
 
 
 def runs(layer: Layer, plan: Plan) -> bool:

@@ -59,6 +59,24 @@ class Outputs(NamedTuple):
     gates: Tensor | None  # (gate, ...) as output for each gate
 
 
+class Gradients(NamedTuple):
+    """Of the tensors of a `Layer` that can have one, and of its weights in their order."""
+
+    x: Tensor | None
+    h_0: Tensor | None
+    keep: Tensor | None
+    weights: list[Tensor | None]
+
+
+class Wanted(NamedTuple):
+    """Which gradients are wanted; those of the weights come all together."""
+
+    x: bool
+    h_0: bool
+    keep: bool
+    weights: bool
+
+
 def directions(weights: Sequence[Tensor], plan: Plan) -> list[Direction]:
     """The flat `weights` of a layer, by direction and name."""
     names = ["weight_ih", "weight_hh"]

@@ -13,8 +13,7 @@ from torch.library import Library
 
 from tidegate.nn import _functional, _kernel, _vmap
 from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward
-from tidegate.nn._kernel import Wanted
-from tidegate.nn._layer import GATES, Layer, Outputs, Plan, hidden_size
+from tidegate.nn._layer import GATES, Layer, Outputs, Plan, Wanted, hidden_size
 
 _TENSORS = (
     "Tensor x, Tensor? h_0, Tensor? keep, Tensor? mask, Tensor? zone, Tensor? lengths, "
@@ -67,32 +66,15 @@ def _forward_fake(*args) -> tuple[Tensor, Tensor, Tensor]:
 
 def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
     layer, plan = _split(args)
-    road = _kernel.backward if _kernel.runs(layer, plan) else _backward_in_torch
-    found = road(layer, plan, output, d_output, d_h_n, d_gates, Wanted(*wanted))
-    return (*(layer.x.new_empty(0) if d is None else d for d in found[:3]), found.weights)
-
-
-def _backward_in_torch(layer, plan, output, d_output, d_h_n, d_gates, wanted: Wanted):
-    """The gradients where there is no kernel: those of `_functional`, of all that is wanted."""
-    leaves = [*(t if w else None for t, w in zip(layer[:3], wanted, strict=False))]
-    leaves += layer.weights if wanted.weights else []
-    present = [t.detach().requires_grad_() for t in leaves if t is not None]
-    values = iter(present)
-    x, h_0, keep = (
-        t if f is None else next(values) for t, f in zip(layer, leaves[:3], strict=False)
-    )
-    weights = list(values) if wanted.weights else layer.weights
-    with torch.enable_grad():
-        given = layer._replace(x=x, h_0=h_0, keep=keep, weights=weights)
-        results = _functional.gru_layer(given, plan)
-    pairs = [
-        (result, d.view_as(result))
-        for result, d in zip(results, (d_output, d_h_n, d_gates), strict=True)
-        if d is not None and result is not None and result.requires_grad
-    ]
-    found = iter(torch.autograd.grad(*zip(*pairs, strict=True), present, materialize_grads=True))
-    fixed = [None if leaf is None else next(found) for leaf in leaves[:3]]
-    return _kernel.Gradients(*fixed, list(found))
+    d_outputs, wanted = (d_output, d_h_n, d_gates), Wanted(*wanted)
+    if _kernel.runs(layer, plan):
+        found = _kernel.backward(layer, plan, output, *d_outputs, wanted)
+    else:
+        found = _functional.backward(layer, plan, *d_outputs, wanted)
+    weights = found.weights
+    if plan.directions > 1:  # the kernels write both directions into one; results may not overlap
+        weights = [d.clone() for d in weights]
+    return (*(layer.x.new_empty(0) if d is None else d for d in found[:3]), weights)
 
 
 def _backward_fake(output, d_output, d_h_n, d_gates, wanted, *args):
@@ -119,6 +101,8 @@ def _differentiate(ctx, d_output, d_h_n, d_gates):
     needs = ctx.needs_input_grad
     wanted = Wanted(*needs[:3], any(needs[FIXED]))
     d_gates = d_gates if plan.gates else None
+    if d_output is d_h_n is d_gates is None:  # only an absent result had a gradient
+        return (*(None,) * FIXED, [None] * len(layer.weights), *(None,) * len(plan))
     d_x, d_h_0, d_keep, d_weights = torch.ops.tidegate.gru_layer_backward.default(
         output, d_output, d_h_n, d_gates, wanted, *layer[:FIXED], list(layer.weights), *plan
     )

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tidegate.nn._kernel import Wanted
-from tidegate.nn._layer import Plan
+from tidegate.nn._layer import Plan, Wanted
 
 # Axis of the batch in x, h_0, keep, mask, zone, lengths; batch_sizes and weights have none.
 BATCH_AXIS = (1, 1, 1, 1, 1, 0)
