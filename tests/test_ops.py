@@ -80,6 +80,16 @@ def test_arrays_of_any_strides_are_read_as_they_look():
     assert np.array_equal(gru(every_other, h_0, *weights)[0], expected)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64])
+def test_lengths_may_be_any_integers(dtype):
+    arguments = gru_inputs(0, time=6, batch=4, features=3, hidden=5)
+    lengths = [3, 0, 6, 1]
+    expected, _ = gru(*arguments, lengths=np.array(lengths))
+    assert np.array_equal(gru(*arguments, lengths=np.array(lengths, dtype))[0], expected)
+    strided = np.repeat(np.array(lengths, dtype), 2)[::2]
+    assert np.array_equal(gru(*arguments, lengths=strided)[0], expected)
+
+
 def test_a_state_left_out_is_zero_and_so_is_a_bias():
     x, h_0, weight_ih, weight_hh, bias_ih, bias_hh = gru_inputs(0, 4, 2, 3, 5)
     zeros = [np.zeros_like(array) for array in (h_0, bias_ih, bias_hh)]
