@@ -33,6 +33,8 @@ from tidegate.nn._layer import (
     hidden_size,
 )
 
+AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
+
 
 def gru_layer(layer: Layer, plan: Plan) -> Outputs:
     """Run a layer step by step, at about ten torch operations a step."""
@@ -51,22 +53,19 @@ def backward(
     wanted: Wanted,
 ) -> Gradients:
     """Gradients of a layer, from those of its results, which may be mapped."""
-    fixed = list(layer[:3])
-    asked = [i for i in range(3) if wanted[i]]
-    weights = list(layer.weights) if wanted.weights else []
-    shown = [d is not None for d in (d_output, d_h_n, d_gates)]
-
-    def outputs(*values: Tensor) -> list[Tensor]:
-        for i, value in zip(asked, values, strict=False):
-            fixed[i] = value
-        own = values[len(asked) :] or layer.weights
-        results = gru_layer(Layer(*fixed, *layer[3:-1], own), plan)
-        return [result for result, show in zip(results, shown, strict=True) if show]
-
-    _, pull = torch.func.vjp(outputs, *(fixed[i] for i in asked), *weights)
-    found = pull([d for d in (d_output, d_h_n, d_gates) if d is not None])
-    by_place = dict(zip(asked, found, strict=False))
-    return Gradients(*(by_place.get(i) for i in range(3)), list(found[len(asked) :]))
+    fixed = [
+        t.detach().requires_grad_() if w else t for t, w in zip(layer[:3], wanted[:3], strict=True)
+    ]
+    weights = [w.detach().requires_grad_(wanted.weights) for w in layer.weights]
+    # Inside an operator autograd is shut out twice over.
+    with torch._C._SetExcludeDispatchKeyGuard(AUTOGRAD, False), torch.enable_grad():
+        results = gru_layer(Layer(*fixed, *layer[3:-1], weights), plan)
+        pairs = zip(results, (d_output, d_h_n, d_gates), strict=True)
+        shown, d_shown = zip(*((r, d) for r, d in pairs if d is not None), strict=True)
+        asked = [t for t in (*fixed, *weights) if t is not None and t.requires_grad]
+        found = iter(torch.autograd.grad(shown, asked, d_shown, materialize_grads=True))
+    d_fixed = [next(found) if w else None for w in wanted[:3]]
+    return Gradients(*d_fixed, list(found))
 
 
 def _packed(layer: Layer, plan: Plan) -> Outputs:

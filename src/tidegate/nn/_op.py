@@ -68,13 +68,15 @@ def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
     layer, plan = _split(args)
     d_outputs, wanted = (d_output, d_h_n, d_gates), Wanted(*wanted)
     if _kernel.runs(layer, plan):
-        found = _kernel.backward(layer, plan, output, *d_outputs, wanted)
+        d_x, *fixed, weights = _kernel.backward(layer, plan, output, *d_outputs, wanted)
+        if plan.directions > 1:  # written into one tensor; but results may not overlap
+            weights = [d.clone() for d in weights]
     else:
-        found = _functional.backward(layer, plan, *d_outputs, wanted)
-    weights = found.weights
-    if plan.directions > 1:  # the kernels write both directions into one; results may not overlap
-        weights = [d.clone() for d in weights]
-    return (*(layer.x.new_empty(0) if d is None else d for d in found[:3]), weights)
+        d_x, *fixed, weights = _functional.backward(layer, plan, *d_outputs, wanted)
+        if d_x is not None:
+            d_x = _kernel.empty_results(layer, plan, (), d_x.size(-1)).copy_(d_x)
+    fixed = [layer.x.new_empty(0) if d is None else d.contiguous() for d in fixed]
+    return layer.x.new_empty(0) if d_x is None else d_x, *fixed, weights
 
 
 def _backward_fake(output, d_output, d_h_n, d_gates, wanted, *args):
