@@ -2,6 +2,7 @@
 // is called. tidegate.ops and tidegate.nn check shapes and types before they call.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
@@ -38,6 +39,16 @@ class Weights {
     else
       pack(f32_, shape, weight_ih, weight_hh, bias_ih, bias_hh, backward);
   }
+  // The same weights stored narrower, for forward alone.
+  Weights(const Weights& from, int storage) : is_double_(false) {
+    if (from.is_double_ || from.storage() != stored_native)
+      throw std::invalid_argument("narrow: float32 weights, not yet narrowed, expected");
+    if (storage != stored_bfloat16 && storage != stored_int8)
+      throw std::invalid_argument("narrow: storage must be STORED_BFLOAT16 or STORED_INT8");
+    nb::gil_scoped_release release;
+    allocate(f32_, from.shape(), storage, false);
+    kernels().narrow_weights(f32_, from.f32_);
+  }
   ~Weights() { std::free(memory_); }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -45,6 +56,7 @@ class Weights {
   bool is_double() const { return is_double_; }
   std::size_t nbytes() const { return bytes_; }
   const Shape& shape() const { return is_double_ ? f64_.shape : f32_.shape; }
+  int storage() const { return is_double_ ? f64_.storage : f32_.storage; }
   bool backward() const { return is_double_ ? f64_.backward : f32_.backward; }
   template <class T>
   const Packed<T>* packed() const {
@@ -58,13 +70,16 @@ class Weights {
   template <class T>
   void pack(Packed<T>& to, Shape shape, address weight_ih, address weight_hh, address bias_ih,
             address bias_hh, bool backward) {
-    const auto& k = kernels_of<T>();
-    bytes_ = (std::size_t(k.packed_size(shape, backward)) * sizeof(T) + 63) / 64 * 64;
+    allocate(to, shape, stored_native, backward);
+    kernels_of<T>().pack(to, as<const T>(weight_ih), as<const T>(weight_hh),
+                         as<const T>(bias_ih), as<const T>(bias_hh));
+  }
+  template <class T>
+  void allocate(Packed<T>& to, Shape shape, int storage, bool backward) {
+    bytes_ = kernels_of<T>().packed_bytes(shape, storage, backward);
     memory_ = std::aligned_alloc(64, bytes_);
     if (!memory_) throw std::bad_alloc();
-    to = {shape, static_cast<T*>(memory_), backward};
-    k.pack(to, as<const T>(weight_ih), as<const T>(weight_hh), as<const T>(bias_ih),
-           as<const T>(bias_hh));
+    to = {shape, static_cast<T*>(memory_), backward, storage};
   }
 
   bool is_double_;
@@ -239,7 +254,7 @@ void gru_backward(const Weights& forward, const Weights* reverse, int threads, i
 // One step at a time through a stack of layers; keeps its Weights alive.
 class Cell {
  public:
-  Cell(std::vector<nb::object> layers, index batch) : layers_(std::move(layers)) {
+  Cell(std::vector<nb::object> layers, index batch, int threads) : layers_(std::move(layers)) {
     if (layers_.empty() || batch < 1)
       throw std::invalid_argument("Cell: one layer or more and one row or more expected");
     std::vector<const Packed<float>*> f32;
@@ -255,9 +270,9 @@ class Cell {
       f64.push_back(w.packed<double>());
     }
     if (is_double)
-      f64_ = std::make_unique<Stepper<double>>(f64, batch);
+      f64_ = std::make_unique<Stepper<double>>(f64, batch, threads);
     else
-      f32_ = std::make_unique<Stepper<float>>(f32, batch);
+      f32_ = std::make_unique<Stepper<float>>(f32, batch, threads);
   }
   void step(address x, address h) {
     if (f32_)
@@ -291,6 +306,8 @@ NB_MODULE(_kernels, m) {
   m.attr("RESET_AFTER") = int(reset_after);
   m.attr("RESET_BEFORE") = int(reset_before);
   m.attr("RESET_NONE") = int(reset_none);
+  m.attr("STORED_BFLOAT16") = int(stored_bfloat16);
+  m.attr("STORED_INT8") = int(stored_int8);
   m.def("isas", &available_isas);
   m.def("default_threads", &default_threads);
 
@@ -298,6 +315,10 @@ NB_MODULE(_kernels, m) {
       .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address, bool>(),
            "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a,
            "bias_ih"_a, "bias_hh"_a, "backward"_a)
+      .def(
+          "narrow",
+          [](const Weights& from, int storage) { return std::make_unique<Weights>(from, storage); },
+          "storage"_a)
       .def_prop_ro("nbytes", &Weights::nbytes);
   m.def("saved_size", &saved_size, "weights"_a, "rows"_a);
   m.def("gru_forward", &gru_forward, "forward"_a, "reverse"_a.none(), "threads"_a, "time"_a,
@@ -313,7 +334,8 @@ NB_MODULE(_kernels, m) {
         "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a);
 
   nb::class_<Cell>(m, "Cell")
-      .def(nb::init<std::vector<nb::object>, tidegate::index>(), "layers"_a, "batch"_a)
+      .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,
+           "threads"_a = 1)
       .def("step", &Cell::step, "x"_a, "h"_a);
   m.def("sigmoid", &elementwise<true>, "double"_a, "size"_a, "x"_a, "y"_a);
   m.def("tanh", &elementwise<false>, "double"_a, "size"_a, "x"_a, "y"_a);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <numeric>
 #include <stdexcept>
@@ -284,49 +285,74 @@ template void run_forward(Call<double>*, int, int);
 template void run_backward(Call<float>*, int, int);
 template void run_backward(Call<double>*, int, int);
 
+// One layer of a stack: its share of the work and the scratch of each thread.
 template <class T>
-Stepper<T>::Stepper(const std::vector<const Packed<T>*>& layers, index batch)
-    : rows_(batch), lengths_(batch, 1), memory_(nullptr) {
-  std::iota(rows_.begin(), rows_.end(), index(0));
+struct Stepper<T>::Layer {
+  Call<T> call;
+  index state_at;
+  std::unique_ptr<Shares> shares;
+  std::vector<std::unique_ptr<char, decltype(&std::free)>> scratch;
+  std::unique_ptr<char, decltype(&std::free)> common;
+};
+
+namespace {
+
+std::unique_ptr<char, decltype(&std::free)> aligned(std::size_t bytes) {
+  char* p = static_cast<char*>(std::aligned_alloc(64, (bytes + 64) / 64 * 64));
+  if (!p) throw std::bad_alloc();
+  return {p, &std::free};
+}
+
+}  // namespace
+
+template <class T>
+Stepper<T>::Stepper(const std::vector<const Packed<T>*>& layers, index batch, int threads) {
   const Kernels<T>& k = kernels_of<T>();
-  std::size_t bytes = 64;
-  index at = 0;
-  for (const Packed<T>* layer : layers) {
+  index at = 0, widest = 0;
+  for (const Packed<T>* weights : layers) {
     Call<T> c{};
-    c.weights = layer;
+    c.weights = weights;
     c.time = 1;
     c.batch = batch;
-    c.x_batch = layer->shape.input;
-    c.output_batch = layer->shape.hidden;
+    c.x_batch = weights->shape.input;
+    c.output_batch = weights->shape.hidden;
     static const T present{};
     c.h_0 = &present;  // what the buffers need to know; step() gives the address
-    calls_.push_back(c);
-    state_at_.push_back(at);
-    at += batch * layer->shape.hidden;
-    const Slice slice{rows_.data(), lengths_.data(), batch, 0, 0, 0, 1, false, nullptr, 0};
-    bytes = std::max(bytes, k.forward_scratch(c, slice));
+    Layer layer{c, at, std::make_unique<Shares>(), {}, aligned(0)};
+    Shares& shares = *layer.shares;
+    share(c, choose_split(c, granted(threads)), shares);
+    for (const Slice& slice : shares.slices)
+      layer.scratch.push_back(aligned(k.forward_scratch(c, slice)));
+    layer.common = aligned(k.forward_shared(c, shares.slices[0]));
+    layers_.push_back(std::move(layer));
+    at += batch * weights->shape.hidden;
+    widest = std::max(widest, batch * weights->shape.hidden);
   }
-  memory_ = static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-  if (!memory_) throw std::bad_alloc();
+  next_.resize(widest);
 }
 
 template <class T>
-Stepper<T>::~Stepper() {
-  std::free(memory_);
-}
+Stepper<T>::~Stepper() = default;
 
 template <class T>
 void Stepper<T>::step(const T* x, T* h) {
-  const FlushDenormals flush;
   const Kernels<T>& k = kernels_of<T>();
-  for (std::size_t i = 0; i < calls_.size(); ++i) {
-    Call<T>& c = calls_[i];
+  for (Layer& layer : layers_) {
+    Call<T>& c = layer.call;
+    T* state = h + layer.state_at;
+    const int ranks = int(layer.shares->slices.size());
+    const bool by_units = layer.shares->slices[0].by_units;
     c.x = x;
-    c.h_0 = c.output = c.h_n = h + state_at_[i];  // the state is read before it is written
-    const index groups = (c.weights->shape.hidden + k.group - 1) / k.group;
-    Slice slice{rows_.data(), lengths_.data(), c.batch, 0, groups, 0, 1, false, nullptr, 0};
-    k.forward(c, slice, Arena{memory_, 0}, Arena{});
-    x = c.output;
+    c.h_0 = state;
+    // A row's state is read before it is written; threads that share a row must not write yet.
+    c.output = c.h_n = by_units ? next_.data() : state;
+    in_parallel(ranks, [&](int rank) {
+      k.forward(c, layer.shares->slices[rank], Arena{layer.scratch[rank].get(), 0},
+                Arena{layer.common.get(), 0});
+    });
+    if (by_units)
+      std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
+    x = state;
   }
 }
 

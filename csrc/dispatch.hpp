@@ -29,20 +29,20 @@ void run_forward(Call<T>* calls, int directions, int threads);
 template <class T>
 void run_backward(Call<T>* calls, int directions, int threads);
 
-// A stack of layers, one step at a time, with every buffer its own.
+// A stack of layers, one step at a time, with every buffer its own: a step allocates nothing.
 template <class T>
 class Stepper {
  public:
-  Stepper(const std::vector<const Packed<T>*>& layers, index batch);
+  Stepper(const std::vector<const Packed<T>*>& layers, index batch, int threads);
   ~Stepper();
   Stepper(const Stepper&) = delete;
   Stepper& operator=(const Stepper&) = delete;
   void step(const T* x, T* h);  // x (batch, input); h (layers, batch, hidden), in place
 
  private:
-  std::vector<Call<T>> calls_;
-  std::vector<index> rows_, lengths_, state_at_;
-  char* memory_;
+  struct Layer;
+  std::vector<Layer> layers_;
+  std::vector<T> next_;  // the new state, while threads still read the old one
 };
 
 // Flush denormals to zero for a scope, and give the caller's floating-point state back.

@@ -35,26 +35,29 @@ T* take(Arena& arena, index count) {
 // ---- packed weights ------------------------------------------------------------------------
 
 // `before` keeps W_hn apart, since it meets r * h; the other cells have all gates in `hh`.
-template <class T>
+// S is how the forward weights are stored; only weights stored as T have transposes.
+template <class T, class S = T>
 struct Layout {
   Shape shape;
-  index gates, width;             // width: units, padded to whole groups
-  Panels<T> ih, hh, hh_n;         // forward
-  Panels<T> ih_t, hh_t, hh_n_t;   // backward
-  T *bias_x, *bias_hn;            // [group][gate][unit]; [unit], after alone
+  index gates, width;              // width: units, padded to whole groups
+  Panels<T, S> ih, hh, hh_n;       // forward
+  Panels<T> ih_t, hh_t, hh_n_t;    // backward
+  T *bias_x, *bias_hn;             // [group][gate][unit]; [unit], after alone
+  std::size_t bytes;
 
   Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
     const bool apart = s.reset == reset_before;
     const index hh_gates = apart ? 2 : gates;
     width = padded<T>(s.hidden);
     Arena arena{reinterpret_cast<char*>(memory), 0};
-    const auto place = [&](Panels<T> p) {
-      p.data = take<T>(arena, p.size());
+    const auto place = [&]<class Stored>(Panels<T, Stored> p) {
+      p.data = take<Stored>(arena, p.size());
+      if (std::is_same_v<Stored, Int8>) p.scale = take<T>(arena, p.vectors * lanes<T>);
       return p;
     };
-    ih = place(gate_panels<T>(s.input, s.hidden, gates));
-    hh = place(gate_panels<T>(s.hidden, s.hidden, hh_gates));
-    hh_n = apart ? place(gate_panels<T>(s.hidden, s.hidden, 1)) : Panels<T>{};
+    ih = place(gate_panels<T, S>(s.input, s.hidden, gates));
+    hh = place(gate_panels<T, S>(s.hidden, s.hidden, hh_gates));
+    hh_n = apart ? place(gate_panels<T, S>(s.hidden, s.hidden, 1)) : Panels<T, S>{};
     bias_x = take<T>(arena, gates * width);
     bias_hn = take<T>(arena, width);
     if (backward) {
@@ -62,16 +65,18 @@ struct Layout {
       hh_t = place(plain_panels<T>(hh_gates * width, s.hidden));
       hh_n_t = apart ? place(plain_panels<T>(width, s.hidden)) : Panels<T>{};
     }
-    size = index(arena.used / sizeof(T));
+    bytes = arena.used;
   }
   explicit Layout(const Packed<T>& p) : Layout(p.shape, p.memory, p.backward) {}
-
-  index size;
 };
 
 template <class T>
-index packed_size(Shape shape, bool backward) {
-  return Layout<T>(shape, nullptr, backward).size;
+std::size_t packed_bytes(Shape shape, int storage, bool backward) {
+  if constexpr (sizeof(T) == 4) {
+    if (storage == stored_bfloat16) return Layout<T, BFloat16>(shape, nullptr, false).bytes;
+    if (storage == stored_int8) return Layout<T, Int8>(shape, nullptr, false).bytes;
+  }
+  return Layout<T>(shape, nullptr, backward).bytes;
 }
 
 template <class T>
@@ -99,6 +104,23 @@ void pack(const Packed<T>& to, const T* weight_ih, const T* weight_hh, const T* 
   pack_transposed(l.ih_t, weight_ih, hidden, gates, input);
   pack_transposed(l.hh_t, weight_hh, hidden, hh_gates, hidden);
   if (before) pack_transposed(l.hh_n_t, weight_hn, hidden, 1, hidden);
+}
+
+template <class S>
+void narrow_to(const Packed<float>& to, const Layout<float>& from) {
+  const Layout<float, S> l(to);
+  narrow(l.ih, from.ih);
+  narrow(l.hh, from.hh);
+  if (from.hh_n.data) narrow(l.hh_n, from.hh_n);
+  __builtin_memcpy(l.bias_x, from.bias_x, l.gates * l.width * sizeof(float));
+  __builtin_memcpy(l.bias_hn, from.bias_hn, l.width * sizeof(float));
+}
+
+// The same weights, stored as `to` says.
+inline void narrow_weights(const Packed<float>& to, const Packed<float>& from) {
+  const Layout<float> l(from);
+  if (to.storage == stored_bfloat16) narrow_to<BFloat16>(to, l);
+  if (to.storage == stored_int8) narrow_to<Int8>(to, l);
 }
 
 template <class T>
@@ -212,7 +234,7 @@ struct ForwardBuffers {
 
   // `gated` is shared between threads that split the units: each writes its part of r * h.
   ForwardBuffers(const Call<T>& c, const Slice& s, Arena& arena, Arena& shared) {
-    const Layout<T> l(*c.weights);
+    const Layout<T> l(c.weights->shape, nullptr, false);  // sizes alone
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const bool before = l.shape.reset == reset_before;
     chunk = chunk_steps(l, s, steps);
@@ -244,9 +266,9 @@ std::size_t forward_shared(const Call<T>& c, const Slice& s) {
   return shared.used;
 }
 
-template <class T>
-void forward_step(const Places<T>& at, const Layout<T>& l, const ForwardBuffers<T>& b, index step,
-                  index rows, const T* x_gates, Slice& s) {
+template <class T, class S>
+void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
+                  index step, index rows, const T* x_gates, Slice& s) {
   const index hidden = l.shape.hidden, g0 = s.group_begin, g1 = s.group_end;
   for (index i = 0; i < rows; ++i) {
     const auto o = apply_keep_and_mask(at, step, i, at.state(step, i, b.zeros),
@@ -306,9 +328,9 @@ void finish_rows(const Places<T>& at, const T* zeros) {
   }
 }
 
-template <class T>
-void forward(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
-  const Layout<T> l(*c.weights);
+template <class T, class S>
+void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
+  const Layout<T, S> l(*c.weights);
   const ForwardBuffers<T> b(c, s, arena, shared);
   const Places<T> at{c, s};
   if (!c.h_0) clear(b.zeros, l.shape.hidden);
@@ -334,6 +356,16 @@ void forward(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
     }
   }
   finish_rows(at, b.zeros);
+}
+
+template <class T>
+void forward(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
+  if constexpr (sizeof(T) == 4) {
+    const int storage = c.weights->storage;
+    if (storage == stored_bfloat16) return forward_stored<T, BFloat16>(c, s, arena, shared);
+    if (storage == stored_int8) return forward_stored<T, Int8>(c, s, arena, shared);
+  }
+  forward_stored<T, T>(c, s, arena, shared);
 }
 
 // ---- backward ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ void elementwise(index size, const T* x, T* y) {
 template <class T>
 constexpr Kernels<T> table() {
   return {group<T>,
-          packed_size<T>,
+          packed_bytes<T>,
           pack<T>,
           saved_size<T>,
           forward_scratch<T>,
@@ -29,6 +29,6 @@ constexpr Kernels<T> table() {
 #define TIDEGATE_NAME(x) TIDEGATE_TEXT(x)
 
 extern const KernelSet kernels;
-const KernelSet kernels{TIDEGATE_NAME(TIDEGATE_ISA), table<float>(), table<double>()};
+const KernelSet kernels{TIDEGATE_NAME(TIDEGATE_ISA), narrow_weights, table<float>(), table<double>()};
 
 }  // namespace tidegate::TIDEGATE_ISA

@@ -11,6 +11,9 @@ using index = std::ptrdiff_t;
 
 enum Reset : int { reset_after, reset_before, reset_none };
 
+// How forward weights are stored; float alone has the narrow ones.
+enum Storage : int { stored_native, stored_bfloat16, stored_int8 };
+
 constexpr index gates_of(int reset) { return reset == reset_none ? 2 : 3; }
 
 // Sizes of one direction of one layer.
@@ -25,6 +28,7 @@ struct Packed {
   Shape shape;
   T* memory;
   bool backward;  // the transposes are there too
+  int storage;
 };
 
 // One direction of one layer over a sequence. Absent arrays are null.
@@ -95,7 +99,7 @@ struct Arena {
 template <class T>
 struct Kernels {
   index group;  // units in a group
-  index (*packed_size)(Shape, bool backward);
+  std::size_t (*packed_bytes)(Shape, int storage, bool backward);
   void (*pack)(const Packed<T>&, const T* weight_ih, const T* weight_hh, const T* bias_ih,
                const T* bias_hh);
   index (*saved_size)(Shape, index cells);
@@ -111,6 +115,7 @@ struct Kernels {
 
 struct KernelSet {
   const char* name;
+  void (*narrow_weights)(const Packed<float>& to, const Packed<float>& from);
   Kernels<float> f32;
   Kernels<double> f64;
 };

@@ -26,13 +26,15 @@ constexpr index padded(index hidden) {
   return ceil_div(hidden, group<T>) * group<T>;
 }
 
-template <class T>
+// A matrix of T, stored as S; as Int8 each column has a scale.
+template <class T, class S = T>
 struct Panels {
-  T* data;
+  S* data;
   index k, vectors;
   index width;  // vectors in a panel; the last one may have fewer
+  T* scale;     // [column], Int8 alone
 
-  T* panel(index p) const { return data + p * width * k * lanes<T>; }
+  S* panel(index p) const { return data + p * width * k * lanes<T>; }
   index panel_width(index p) const {
     return vectors - p * width < width ? vectors - p * width : width;
   }
@@ -45,16 +47,16 @@ inline index balanced_width(index vectors) {
 }
 
 // Shape of a matrix of `gates` gates over `hidden` units, read by rows of length k.
-template <class T>
-Panels<T> gate_panels(index k, index hidden, index gates) {
+template <class T, class S = T>
+Panels<T, S> gate_panels(index k, index hidden, index gates) {
   const index vectors = padded<T>(hidden) / lanes<T> * gates;
-  return {nullptr, k, vectors, gates == 3 ? gate_panel : balanced_width(vectors)};
+  return {nullptr, k, vectors, gates == 3 ? gate_panel : balanced_width(vectors), nullptr};
 }
 
 template <class T>
 Panels<T> plain_panels(index k, index columns) {
   const index vectors = ceil_div(columns, lanes<T>);
-  return {nullptr, k, vectors, balanced_width(vectors)};
+  return {nullptr, k, vectors, balanced_width(vectors), nullptr};
 }
 
 // Where unit `unit` of gate `gate` stands among the columns.
@@ -132,23 +134,79 @@ void pack_transposed(const Panels<T>& to, const T* source, index hidden, index g
   }
 }
 
-// `rows` x `panels` panels of `vectors` vectors: c = base + a * w over k in [k0, k0 + count).
-template <class T, int rows, int vectors, int panels>
-TIDEGATE_INLINE void tile(const T* const* a, index k0, index count, const T* w, index w_row,
-                          index w_panel, T* c, index c_row, const T* base, index base_row) {
+// The nearest bfloat16, ties to even; NaN stays NaN.
+inline BFloat16 to_bfloat16(float x) {
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  if (x != x) return {std::uint16_t(bits >> 16 | 0x40)};
+  return {std::uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+inline void narrow(const Panels<float, BFloat16>& to, const Panels<float>& from) {
+  for (index i = 0; i < from.size(); ++i) to.data[i] = to_bfloat16(from.data[i]);
+}
+
+// Each column in 255 steps of its own largest weight.
+inline void narrow(const Panels<float, Int8>& to, const Panels<float>& from) {
+  for (index vector = 0; vector < from.vectors; ++vector)
+    for (index lane = 0; lane < lanes<float>; ++lane) {
+      const index p = vector / from.width, stride = from.panel_width(p) * lanes<float>;
+      const index at = p * from.width * from.k * lanes<float> +
+                       vector % from.width * lanes<float> + lane;
+      float largest = 0;
+      for (index k = 0; k < from.k; ++k) {
+        const float size = __builtin_fabsf(from.data[at + k * stride]);
+        largest = size > largest ? size : largest;
+      }
+      to.scale[vector * lanes<float> + lane] = largest / 127;
+      const float steps = largest > 0 ? 127 / largest : 0;
+      for (index k = 0; k < from.k; ++k)
+        to.data[at + k * stride] = Int8(__builtin_rintf(from.data[at + k * stride] * steps));
+    }
+}
+
+// A part of a product: rows a[i] over k in [k0, k0 + count), panels `w_panel` apart.
+template <class T, class S>
+struct Block {
+  const T* const* a;
+  index k0, count;
+  const S* w;
+  index w_row, w_panel;
+  const T* scale;
+  T* c;
+  index c_row;
+  const T* base;  // c = base + a * w
+  index base_row;
+
+  Block at(index row, index panel, index width) const {
+    Block b = *this;
+    const index column = panel * width * lanes<T>;
+    b.a += row;
+    b.w += panel * w_panel;
+    b.c += row * c_row + column;
+    if (b.base) b.base += row * base_row + column;
+    if (b.scale) b.scale += column;
+    return b;
+  }
+};
+
+// `rows` rows by `panels` panels of `vectors` vectors, in registers.
+template <int rows, int vectors, int panels, class T, class S>
+TIDEGATE_INLINE void tile(const Block<T, S>& b) {
   constexpr index size = lanes<T>;
   Vec<T> sum[rows][panels][vectors];
   TIDEGATE_UNROLL for (int i = 0; i < rows; ++i)
     TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
       TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) sum[i][p][v] = Vec<T>{};
   const T* in[rows];
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) in[i] = a[i] + k0;
-  w += k0 * w_row;
+  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) in[i] = b.a[i] + b.k0;
+  const index count = b.count, w_row = b.w_row, w_panel = b.w_panel;
+  const S* w = b.w + b.k0 * w_row;
   for (index k = 0; k < count; ++k, w += w_row) {
     Vec<T> column[panels][vectors];
     TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
       TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v)
-        column[p][v] = load(w + p * w_panel + v * size);
+        column[p][v] = load_weight(w + p * w_panel + v * size);
     TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) {
       const Vec<T> x = broadcast(in[i][k]);
       TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
@@ -161,86 +219,63 @@ TIDEGATE_INLINE void tile(const T* const* a, index k0, index count, const T* w, 
       TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) {
         const index at = (p * vectors + v) * size;
         Vec<T> total = sum[i][p][v];
-        if (base) total = load(base + i * base_row + at) + total;
-        store(c + i * c_row + at, total);
+        if constexpr (std::is_same_v<S, Int8>) total = total * load(b.scale + at);
+        if (b.base) total = load(b.base + i * b.base_row + at) + total;
+        store(b.c + i * b.c_row + at, total);
       }
 }
 
 // Panels taken together by a tile of few rows, which alone would wait for each multiply-add.
 constexpr int panels_at_once(int rows, int vectors) {
-  const int most = rows >= 4 ? 1 : rows == 3 ? 2 : rows == 2 ? 2 : 4;
-  const int fits = tile_rows(vectors) * vectors / (rows * vectors);
+  const int most = rows >= 4 ? 1 : rows >= 2 ? 2 : 4;
+  const int fits = tile_rows(vectors) / rows;
   return most < fits ? most : fits < 1 ? 1 : fits;
 }
 
-template <class T, int rows, int vectors>
-void tile_panels(const T* const* a, index k0, index count, const T* w, index w_row, index w_panel,
-                 index panels, T* c, index c_row, const T* base, index base_row) {
+template <int rows, int vectors, class T, class S>
+void tile_panels(const Block<T, S>& b, index panels) {
   constexpr int most = panels_at_once(rows, vectors);
   index p = 0;
-  for (; p + most <= panels; p += most) {
-    const index at = p * vectors * lanes<T>;
-    tile<T, rows, vectors, most>(a, k0, count, w + p * w_panel, w_row, w_panel, c + at, c_row,
-                                 base ? base + at : nullptr, base_row);
-  }
+  for (; p + most <= panels; p += most) tile<rows, vectors, most>(b.at(0, p, vectors));
   if constexpr (most > 1)
-    for (; p < panels; ++p) {
-      const index at = p * vectors * lanes<T>;
-      tile<T, rows, vectors, 1>(a, k0, count, w + p * w_panel, w_row, w_panel, c + at, c_row,
-                                base ? base + at : nullptr, base_row);
-    }
+    for (; p < panels; ++p) tile<rows, vectors, 1>(b.at(0, p, vectors));
 }
 
-template <class T, int vectors, int rows>
-void tile_rows_of(index n, const T* const* a, index k0, index count, const T* w, index w_row,
-                  index w_panel, index panels, T* c, index c_row, const T* base, index base_row) {
-  if (n == rows)
-    return tile_panels<T, rows, vectors>(a, k0, count, w, w_row, w_panel, panels, c, c_row, base,
-                                         base_row);
-  if constexpr (rows > 1)
-    tile_rows_of<T, vectors, rows - 1>(n, a, k0, count, w, w_row, w_panel, panels, c, c_row, base,
-                                       base_row);
+template <int vectors, int rows, class T, class S>
+void tile_rows_of(index n, const Block<T, S>& b, index panels) {
+  if (n == rows) return tile_panels<rows, vectors>(b, panels);
+  if constexpr (rows > 1) tile_rows_of<vectors, rows - 1>(n, b, panels);
 }
 
-// The rows of one block times `panels` panels of the same width.
-template <class T, int vectors>
-void block(index rows, const T* const* a, index k0, index count, const T* w, index w_row,
-           index w_panel, index panels, T* c, index c_row, const T* base, index base_row) {
+// All rows times `panels` panels of the same width.
+template <int vectors, class T, class S>
+void all_rows(index rows, const Block<T, S>& b, index panels) {
   constexpr int most = tile_rows(vectors);
   const index blocks = ceil_div(rows, most);
   // Few rows: all panels in one call, several at a time. Many: a panel stays in the cache.
   const index step = blocks == 1 ? panels : 1;
   for (index p = 0; p < panels; p += step)
-    for (index b = 0, row = 0; b < blocks; ++b) {
-      const index n = rows / blocks + (b < rows % blocks);
-      const index at = p * vectors * lanes<T>;
-      tile_rows_of<T, vectors, most>(n, a + row, k0, count, w + p * w_panel, w_row, w_panel, step,
-                                     c + row * c_row + at, c_row,
-                                     base ? base + row * base_row + at : nullptr, base_row);
+    for (index i = 0, row = 0; i < blocks; ++i) {
+      const index n = rows / blocks + (i < rows % blocks);
+      tile_rows_of<vectors, most>(n, b.at(row, p, vectors), step);
       row += n;
     }
 }
 
-template <class T>
-void block_of_width(index width, index rows, const T* const* a, index k0, index count, const T* w,
-                    index w_row, index w_panel, index panels, T* c, index c_row, const T* base,
-                    index base_row) {
-  if (width == 1)
-    block<T, 1>(rows, a, k0, count, w, w_row, w_panel, panels, c, c_row, base, base_row);
-  else if (width == 2)
-    block<T, 2>(rows, a, k0, count, w, w_row, w_panel, panels, c, c_row, base, base_row);
+template <class T, class S>
+void any_width(index width, index rows, const Block<T, S>& b, index panels) {
+  if (width == 1) all_rows<1>(rows, b, panels);
+  if (width == 2) all_rows<2>(rows, b, panels);
   if constexpr (max_panel > 2) {
-    if (width == 3)
-      block<T, 3>(rows, a, k0, count, w, w_row, w_panel, panels, c, c_row, base, base_row);
-    else if (width == 4)
-      block<T, 4>(rows, a, k0, count, w, w_row, w_panel, panels, c, c_row, base, base_row);
+    if (width == 3) all_rows<3>(rows, b, panels);
+    if (width == 4) all_rows<4>(rows, b, panels);
   }
 }
 
 // c = base + a * w for the vectors [v0, v1) of w. Row i of `a` begins at a[i]; c and base point at
 // vector 0 of the first row; base may be c itself, or have row stride 0, or be absent.
-template <class T>
-void product(const Panels<T>& w, index v0, index v1, index rows, const T* const* a, T* c,
+template <class T, class S>
+void product(const Panels<T, S>& w, index v0, index v1, index rows, const T* const* a, T* c,
              index c_row, const T* base, index base_row) {
   if (rows <= 0 || v1 <= v0) return;
   for (index k0 = 0; k0 < w.k; k0 += k_block) {
@@ -250,9 +285,18 @@ void product(const Panels<T>& w, index v0, index v1, index rows, const T* const*
       const index n = (v1 - v < width - from) ? v1 - v : width - from;
       const index whole = (n == w.width && from == 0) ? (v1 - v) / w.width : 1;
       const index at = v * lanes<T>;
-      block_of_width<T>(n, rows, a, k0, count, w.panel(p) + from * lanes<T>, width * lanes<T>,
-                        w.width * w.k * lanes<T>, whole, c + at, c_row, base ? base + at : nullptr,
-                        base_row);
+      const Block<T, S> b{a,
+                          k0,
+                          count,
+                          w.panel(p) + from * lanes<T>,
+                          width * lanes<T>,
+                          w.width * w.k * lanes<T>,
+                          w.scale ? w.scale + at : nullptr,
+                          c + at,
+                          c_row,
+                          base ? base + at : nullptr,
+                          base_row};
+      any_width(n, rows, b, whole);
       v += n * whole;
     }
     base = c;

@@ -180,6 +180,25 @@ TIDEGATE_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign_of) {
   return (Vec<T>)((Bits<T>)magnitude | ((Bits<T>)sign_of & mask));
 }
 
+// Weights may be stored narrower than they are used; arithmetic stays in T.
+struct BFloat16 {  // the upper half of a float
+  std::uint16_t bits;
+};
+using Int8 = std::int8_t;  // times a scale for each column, panels.hpp
+
+TIDEGATE_INLINE F32 load_weight(const float* p) { return load(p); }
+TIDEGATE_INLINE F64 load_weight(const double* p) { return load(p); }
+TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
+  std::uint16_t halves __attribute__((vector_size(vector_bytes / 2)));
+  __builtin_memcpy(&halves, p, sizeof halves);
+  return (F32)(__builtin_convertvector(halves, I32) << 16);
+}
+TIDEGATE_INLINE F32 load_weight(const Int8* p) {
+  std::int8_t bytes __attribute__((vector_size(vector_bytes / 4)));
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(bytes, I32), F32);
+}
+
 // One stage of a transpose: blocks of `size` lanes change places between two rows.
 template <class T, int size, std::size_t... j>
 TIDEGATE_INLINE void swap_blocks(Vec<T>& a, Vec<T>& b, std::index_sequence<j...>) {

@@ -12,6 +12,8 @@ ISA: Final[str]  # "avx512", "avx2", "neon" or "scalar": what runs; TIDEGATE_ISA
 RESET_AFTER: Final[int]
 RESET_BEFORE: Final[int]
 RESET_NONE: Final[int]
+STORED_BFLOAT16: Final[int]
+STORED_INT8: Final[int]
 
 def isas() -> list[str]:
     """Instruction sets in this build that this machine can run, widest first."""
@@ -40,6 +42,10 @@ class Weights:
         backward: bool,  # also pack what gru_backward needs
     ) -> None: ...
     nbytes: Final[int]
+    def narrow(self, storage: int) -> Weights:
+        """The same float32 weights stored narrower, for `gru_forward` and `Cell` alone: bfloat16, or
+        int8 in 255 steps of the largest weight of each row; arithmetic stays float32.
+        """
 
 def saved_size(weights: Weights, rows: int) -> int:
     """Elements of the `saved` buffer for `rows` = sum of lengths (time * batch without lengths)."""
@@ -118,7 +124,7 @@ def gru_backward(
 class Cell:
     """One step at a time through a stack of layers, all buffers its own: the streaming kernel."""
 
-    def __init__(self, layers: list[Weights], batch: int) -> None: ...
+    def __init__(self, layers: list[Weights], batch: int, threads: int = 1) -> None: ...
     def step(self, x: int, h: int) -> None:
         """One step for all rows: x (batch, input), h (layers, batch, hidden) updated in place."""
 
@@ -127,6 +133,3 @@ def sigmoid(double: bool, size: int, x: int, y: int) -> None:
 
 def tanh(double: bool, size: int, x: int, y: int) -> None:
     """Elementwise, as the kernels compute it; for tests."""
-
-def flops(seconds: float) -> float:
-    """Fused multiply-adds a second of one core times two, measured; for benchmarks."""
