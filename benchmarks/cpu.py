@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from harness import machine
 from harness.accuracy import Accuracy
 from harness.cases import Case, all_cases
+from harness.compare import DisagreementError
 from harness.goals import goals
 from harness.measure import rows
 from harness.plot import save_plot
@@ -58,7 +59,10 @@ def main(
     else:
         run = Run(machine.describe())
         cases = [case for case in all_cases(threads) if all(word in case.label for word in only)]
-        _measure(run, cases, seconds, quiet, output)
+        try:
+            _measure(run, cases, seconds, quiet, output)
+        except DisagreementError as error:
+            sys.exit(f"nothing more is timed: {error}")
     if json:
         print(run.json())
     else:
@@ -69,12 +73,11 @@ def _measure(run: Run, cases: list[Case], seconds: float, quiet: bool, folder: P
     """Fill `run`, saving it after each row."""
     if not cases:
         sys.exit("no row has all the words of --only")
+    run.accuracy = _accuracy()
     for row in rows(cases, seconds, quiet, run.versions):
         run.rows.append(row)
         run.save(folder)
         messages.print(f"{len(run.rows)}/{len(cases)} {row.case.label}")
-    run.accuracy = _accuracy()
-    run.save(folder)
     save_plot(run.rows, folder / "cpu.svg")
 
 

@@ -68,7 +68,7 @@ def kept_table(rows: Iterable[Row]) -> Table:
 
 def accuracy_table(accuracy: dict[str, list[Accuracy]]) -> Table:
     """Errors of the activations by instruction set."""
-    headings = ["", *(f"{a.function} {a.dtype}" for a in next(iter(accuracy.values())))]
+    headings = ["", *(f"{a.function} {a.dtype}" for a in next(iter(accuracy.values()), []))]
     cells = [[isa, *(_accuracy(a) for a in found)] for isa, found in accuracy.items()]
     return Table("Largest error of the activations, ulp", headings, cells)
 
