@@ -42,8 +42,11 @@ def staged(folder: str | Path) -> Iterator[Path]:
         InputError: the folder cannot be written to.
 
     Example:
-        >>> with staged("out") as part:
-        ...     _ = (part / "a.txt").write_text("whole")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with staged(folder) as part:
+        ...         _ = (part / "a.txt").write_text("whole")
+        ...     os.listdir(folder)
+        ['a.txt']
     """
     folder = Path(folder)
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]

@@ -159,6 +159,10 @@ BAD = {
         lambda df: df[["unique_id", "y"]],
         "the data has no column 'ds' for the time stamps; its columns are 'unique_id', 'y'",
     ),
+    "two targets": (
+        lambda df: pd.concat([df, df[["y"]]], axis=1),
+        "the data has two columns of one name",
+    ),
     "no rows": (lambda df: df.iloc[:0], "the data has no rows of data"),
     "text as a number": (
         lambda df: df.assign(y=df.y.astype(str).replace("2.5", "2,5")),
@@ -210,7 +214,13 @@ BAD = {
     ),
     "fractions as time": (
         lambda df: df.assign(ds=np.arange(12) / 4),
-        "the data: column 'ds', series 'b', data row 2: 0.25 is neither a date nor a whole number",
+        "the data: column 'ds', series 'b', data row 2: 0.25 is neither a date nor a whole number "
+        "below 2**53",
+    ),
+    "a number too large for time": (
+        lambda df: df.assign(ds=np.where(df.index == 3, 2**60, df.index)),
+        "the data: column 'ds', series 'b', data row 4: 1152921504606846976 is neither a date nor "
+        "a whole number below 2**53",
     ),
     "an irregular row": (
         lambda df: df.assign(ds=df.ds.where(df.index != 4, dt.datetime(2020, 5, 7))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,10 @@ from ._zones import Clock, drop_zone
 
 if TYPE_CHECKING:
     import narwhals as nw
+
+
+# Not 20240131, which is a date.
+_WHOLE_NUMBER = re.compile(r"-?\d{1,7}")
 
 
 class Names(NamedTuple):
@@ -115,16 +120,17 @@ def _read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | 
 
 def _from_numbers(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
     numbers = column.to_numpy()
-    if column.dtype.is_integer():
-        if _are_days(numbers):
-            return _from_texts([str(number) for number in numbers], column.name, series)
-        return numbers.astype(np.int64), None
-    fractions = ~(np.isfinite(numbers) & (numbers == np.round(numbers)))
-    if fractions.any():
-        row = int(fractions.argmax())
+    whole = (np.abs(numbers.astype(np.float64)) < 2**53) & (numbers == np.round(numbers))
+    if not whole.all():
+        row = int(whole.argmin())
         place = series.place(column.name, row)
-        raise InputError(f"{place}: {numbers[row]} is neither a date nor a whole number")
-    return numbers.astype(np.int64), None
+        raise InputError(
+            f"{place}: {numbers[row]} is neither a date nor a whole number below 2**53"
+        )
+    numbers = numbers.astype(np.int64)
+    if _are_days(numbers):
+        return _from_texts([str(number) for number in numbers], column.name, series)
+    return numbers, None
 
 
 def _are_days(numbers: np.ndarray) -> bool:
@@ -135,8 +141,8 @@ def _are_days(numbers: np.ndarray) -> bool:
 
 
 def _from_texts(texts: list[str], column: str, series: Series) -> tuple[np.ndarray, Clock | None]:
-    if all(text.lstrip("-").isdecimal() and len(text) < 8 for text in texts):
-        return np.array(texts, np.int64), None
+    if all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
+        return np.array([int(text) for text in texts]), None
     try:
         times, had_offset = parse_dates(texts)
     except UnreadableDate as bad:

@@ -92,7 +92,10 @@ class Panel:
         """
         import narwhals as nw
 
-        frame = nw.from_native(df)
+        try:
+            frame = nw.from_native(df)
+        except nw.exceptions.DuplicateError:
+            raise InputError(f"{source} has two columns of one name") from None
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         single = id_col == "unique_id" and id_col not in frame.columns
         names = Names(source, None if single else id_col, time_col, target_col)

@@ -216,7 +216,13 @@ class GRUForecaster(Estimator):
             raise ValueError(f"windows and step must be at least 1, got {windows} and {step}")
         panel = self._panel(df)
         backs = [self.horizon + step * k for k in reversed(range(windows))]
-        past = _without_last(panel, backs[0])
+        past = panel.without_last(backs[0])
+        if not len(past):
+            longest = max(len(values) for values in panel.values)
+            raise InputError(
+                f"the longest series has {longest} values, and the backtest needs more than "
+                f"{backs[0]}"
+            )
         model = type(self)(**self.get_params()).fit(past)
         all_windows = Windows(panel.values)
         origins = _join([all_windows.ends(back) for back in backs])
@@ -451,23 +457,6 @@ def _select(origins: Origins, which: np.ndarray) -> Origins:
 
 def _join(many: list[Origins]) -> Origins:
     return Origins(*(np.concatenate(column) for column in zip(*many, strict=True)))
-
-
-def _without_last(panel: Panel, steps: int) -> Panel:
-    """The panel without the last steps of each series, and without series of nothing else."""
-    kept = [i for i, values in enumerate(panel.values) if np.isfinite(values[:-steps]).any()]
-    if not kept:
-        longest = max(len(values) for values in panel.values)
-        raise InputError(
-            f"the longest series has {longest} values, and the backtest needs more than {steps}"
-        )
-    return Panel(
-        [panel.ids[i] for i in kept],
-        [panel.times[i][:-steps] for i in kept],
-        [panel.values[i][:-steps] for i in kept],
-        panel.frequency,
-        list(panel.notes),
-    )
 
 
 def _networks(shape: Shape, tensors: dict[str, np.ndarray], members: int) -> list[Network]:
