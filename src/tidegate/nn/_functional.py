@@ -29,6 +29,7 @@ from tidegate.nn._layer import (
     Outputs,
     Plan,
     Wanted,
+    check_lengths,
     directions,
     hidden_size,
 )
@@ -39,9 +40,11 @@ AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
 def gru_layer(layer: Layer, plan: Plan) -> Outputs:
     """Run a layer step by step, at about ten torch operations a step."""
     with torch.autocast(layer.x.device.type, enabled=False):
-        if layer.batch_sizes is None:
-            return _padded(layer, plan)
-        return _packed(layer, plan)
+        if layer.batch_sizes is not None:
+            return _packed(layer, plan)
+        if not torch._C._are_functorch_transforms_active():  # a mapped length cannot be read
+            check_lengths(layer)
+        return _padded(layer, plan)
 
 
 def backward(

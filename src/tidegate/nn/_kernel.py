@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from tidegate import _kernels
-from tidegate.nn._layer import GATES, Gradients, Layer, Outputs, Plan, Wanted, hidden_size
+from tidegate.nn._layer import (
+    GATES,
+    Gradients,
+    Layer,
+    Outputs,
+    Plan,
+    Wanted,
+    check_lengths,
+    hidden_size,
+)
 from tidegate.nn._packing import pack
 
 Packed = list  # of the Weights of both directions, None in place of an absent second
@@ -116,24 +125,11 @@ class _Rows(NamedTuple):
     def of(cls, layer: Layer) -> _Rows:
         sizes = layer.batch_sizes
         if sizes is None:
-            lengths = layer.lengths
-            check_lengths(lengths, layer.x.size(0))
-            return cls(*layer.x.shape[:2], None, lengths)
+            check_lengths(layer)
+            return cls(*layer.x.shape[:2], None, layer.lengths)
         time, batch = sizes.numel(), int(sizes[0])
         lengths = (sizes[:, None] > torch.arange(batch)).sum(0)
         return cls(time, batch, sizes.cumsum(0) - sizes, lengths)
-
-
-def check_lengths(lengths: Tensor | None, time: int) -> None:
-    """Raise unless every length lies between zero and the number of time steps."""
-    if lengths is None or not lengths.numel():
-        return
-    shortest, longest = (int(extreme) for extreme in lengths.aminmax())
-    if shortest < 0 or longest > time:
-        wrong = shortest if shortest < 0 else longest
-        raise ValueError(
-            f"lengths must lie between 0 and {time}, the time steps, but one is {wrong}"
-        )
 
 
 def _readable(layer: Layer) -> Layer:

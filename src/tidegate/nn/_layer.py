@@ -92,3 +92,16 @@ def directions(weights: Sequence[Tensor], plan: Plan) -> list[Direction]:
 def hidden_size(layer: Layer) -> int:
     """Units of a layer: columns of its first weight_hh."""
     return layer.weights[1].size(1)
+
+
+def check_lengths(layer: Layer) -> None:
+    """Raise unless every length lies between zero and the number of time steps."""
+    lengths, time = layer.lengths, layer.x.size(0)
+    if lengths is None or not lengths.numel():
+        return
+    shortest, longest = (int(extreme) for extreme in lengths.aminmax())
+    if shortest < 0 or longest > time:
+        wrong = shortest if shortest < 0 else longest
+        raise ValueError(
+            f"lengths must lie between 0 and {time}, the time steps, but one is {wrong}"
+        )
