@@ -188,6 +188,23 @@ using Int8 = std::int8_t;  // times a scale for each column, panels.hpp
 
 TIDEGATE_INLINE F32 load_weight(const float* p) { return load(p); }
 TIDEGATE_INLINE F64 load_weight(const double* p) { return load(p); }
+#if defined(TIDEGATE_ISA_avx512)
+TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
+  const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+  return (F32)_mm512_slli_epi32(bits, 16);
+}
+TIDEGATE_INLINE F32 load_weight(const Int8* p) {
+  return (F32)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+#elif defined(TIDEGATE_ISA_avx2)
+TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
+  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
+  return (F32)_mm256_slli_epi32(bits, 16);
+}
+TIDEGATE_INLINE F32 load_weight(const Int8* p) {
+  return (F32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
+#else
 TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
   std::uint16_t halves __attribute__((vector_size(vector_bytes / 2)));
   __builtin_memcpy(&halves, p, sizeof halves);
@@ -198,6 +215,7 @@ TIDEGATE_INLINE F32 load_weight(const Int8* p) {
   __builtin_memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, I32), F32);
 }
+#endif
 
 // One stage of a transpose: blocks of `size` lanes change places between two rows.
 template <class T, int size, std::size_t... j>
