@@ -96,6 +96,13 @@ def test_working_days_skip_the_weekend_and_keep_their_hour():
     assert str(Frequency.parse("B").next(friday, 1)[0]) == "2024-03-04T17:30:00.000000000"
 
 
+def test_a_market_that_is_closed_for_months_is_still_a_market():
+    days = pd.bdate_range("2024-01-01", periods=100).to_numpy()[[*range(20), *range(90, 100)]]
+    panel = Panel.from_arrays(["a"], [days], [np.arange(30.0)])
+    assert panel.frequency.name == "B"
+    assert len(panel.values[0]) == 100
+
+
 def test_a_week_that_rests_on_friday_is_recognised():
     days = np.datetime64("2024-01-06") + np.arange(60)
     open_days = days[np.is_busday(days, weekmask="1110011")]

@@ -20,7 +20,6 @@ _NOT_TEXT = {
     b"%PDF": "a PDF",
     b"\x89PNG": "a picture",
 }
-_LARGEST_CSV = 2**31 - 1
 
 
 def read_table(path: str | Path, text: Sequence[str] = ()) -> pa.Table:
@@ -73,15 +72,11 @@ def _csv(path: Path, content: bytes, text: Sequence[str]) -> pa.Table:
 
     header = _check_text(path, content)
     delimiter = max(",;\t", key=header.count)
-    if len(content) > _LARGEST_CSV:
-        raise InputError(f"{path} has over 2 GB; save it as Parquet")
     try:
         table = pa.csv.read_csv(
             pa.py_buffer(content),
-            # One block, so that the type of a column is found from all of its rows.
-            pa.csv.ReadOptions(block_size=max(len(content), 1 << 20)),
-            pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
         )
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a CSV table ({_first_line(error)})") from None
