@@ -215,71 +215,82 @@ def pack(case: Case, inputs: Inputs) -> list[_kernels.Weights]:
     ]
 
 
+class Sequence:
+    """The memory of a forward call, and the arguments that a backward call shares with it."""
+
+    def __init__(self, case: Case, inputs: Inputs, weights: list[_kernels.Weights]) -> None:
+        time, batch, width = case.time, case.batch, case.directions * case.hidden
+        lengths = np.full(batch, time) if inputs.lengths is None else inputs.lengths
+        inside = np.arange(time)[:, None] < lengths
+        packed = case.layout == "packed"
+        self.layout = Layout(case.layout, inside)
+        self.d_layout = Layout("packed" if packed else case.d_layout, inside)
+        self.width = width
+        self.offsets = np.cumsum([0, *inside.sum(axis=1)])[:-1] if packed else None
+        self.x = self.layout.store(inputs.x)
+        self.output = self.layout.store(poison(case, time, batch, width))
+        self.h_n = poison(case, case.directions, batch, case.hidden)
+        gates = poison(case, GATES[case.reset], time, batch, width)
+        self.gates = self.layout.store(gates) if case.gated else None
+        size = _kernels.saved_size(weights[0], int(lengths.sum()))
+        self.saved = poison(case, case.directions, size) if case.saved else None
+        self.arguments = (
+            weights[0],
+            weights[1] if case.directions == 2 else None,
+            case.threads,
+            time,
+            batch,
+            address(self.x),
+            *self.layout.strides(self.x),
+            address(self.offsets),
+            address(inputs.lengths),
+            address(inputs.keep),
+            *keep_strides(inputs.keep),
+            address(inputs.mask),
+            address(inputs.h_0),
+            address(self.output),
+            *self.layout.strides(self.output),
+        )
+
+
+def keep_strides(keep: NDArray | None) -> tuple[int, int, int]:
+    """Elements from step to step, from row to row and from unit to unit of `keep`."""
+    if keep is None:
+        return 0, 0, 0
+    time, batch, *unit = (stride // keep.itemsize for stride in keep.strides)
+    return time, batch, *(unit or [0])
+
+
+def run_forward(case: Case, inputs: Inputs, weights: list[_kernels.Weights]) -> Sequence:
+    """The forward half of a case by the kernels."""
+    sequence = Sequence(case, inputs, weights)
+    _kernels.gru_forward(
+        *sequence.arguments,
+        h_n=address(sequence.h_n),
+        saved=address(sequence.saved),
+        gates=address(sequence.gates),
+        gates_gate=0 if sequence.gates is None else sequence.gates[0].size,
+    )
+    return sequence
+
+
 def run(case: Case, inputs: Inputs, weights: list[_kernels.Weights] | None = None) -> Outputs:
     """The case by the kernels."""
-    time, batch, width = case.time, case.batch, case.directions * case.hidden
-    rows = GATES[case.reset] * case.hidden
-    lengths = np.full(batch, time) if inputs.lengths is None else inputs.lengths
-    inside = np.arange(time)[:, None] < lengths
-    layout = Layout(case.layout, inside)
-    d_layout = Layout("packed" if case.layout == "packed" else case.d_layout, inside)
-    offsets = np.cumsum([0, *inside.sum(axis=1)])[:-1] if case.layout == "packed" else None
-    directions = weights or pack(case, inputs)
-    forward, reverse = directions[0], directions[1] if case.directions == 2 else None
-
-    x = layout.store(inputs.x)
-    output = layout.store(poison(case, time, batch, width))
-    h_n = poison(case, case.directions, batch, case.hidden)
-    gates = layout.store(poison(case, GATES[case.reset], time, batch, width))
-    gates = gates if case.gated else None
-    saved_size = _kernels.saved_size(forward, int(lengths.sum()))
-    saved = poison(case, case.directions, saved_size) if case.saved else None
-    keep_strides = (
-        (0, 0, 0)
-        if inputs.keep is None
-        else (*inputs.keep.strides[:2], 0)
-        if case.keep == "row"
-        else inputs.keep.strides
-    )
-    sequence = (
-        case.threads,
-        time,
-        batch,
-        address(x),
-        *layout.strides(x),
-        address(offsets),
-        address(inputs.lengths),
-        address(inputs.keep),
-        *(stride // np.dtype(case.dtype).itemsize for stride in keep_strides),
-        address(inputs.mask),
-        address(inputs.h_0),
-        address(output),
-        *layout.strides(output),
-    )
-    _kernels.gru_forward(
-        forward,
-        reverse,
-        *sequence,
-        h_n=address(h_n),
-        saved=address(saved),
-        gates=address(gates),
-        gates_gate=0 if gates is None else gates[0].size,
-    )
-
+    forward = run_forward(case, inputs, weights or pack(case, inputs))
+    layout, d_layout = forward.layout, forward.d_layout
+    states = (case.directions, case.batch, case.hidden)
+    rows = (case.directions, GATES[case.reset] * case.hidden)
     d_output = d_layout.store(inputs.d_output)
     d_gates = None if inputs.d_gates is None else d_layout.store(inputs.d_gates)
-    d_x = d_layout.store(poison(case, time, batch, case.features))
-    d_h_0 = poison(case, case.directions, batch, case.hidden)
-    d_keep = poison(case, case.directions, time, batch, case.hidden) if case.keep else None
+    d_x = d_layout.store(poison(case, case.time, case.batch, case.features))
+    d_h_0 = poison(case, *states)
+    d_keep = poison(case, case.directions, case.time, *states[1:]) if case.keep else None
     d_weights = [
-        poison(case, case.directions, rows, *columns)
-        for columns in ((case.features,), (case.hidden,), (), ())
+        poison(case, *rows, *columns) for columns in ((case.features,), (case.hidden,), (), ())
     ]
     _kernels.gru_backward(
-        forward,
-        reverse,
-        *sequence,
-        address(saved),
+        *forward.arguments,
+        address(forward.saved),
         address(d_output),
         *d_layout.strides(d_output),
         address(inputs.d_h_n),
@@ -290,12 +301,12 @@ def run(case: Case, inputs: Inputs, weights: list[_kernels.Weights] | None = Non
         *d_layout.strides(d_x),
         address(d_h_0),
         address(d_keep),
-        *(address(d_weight) for d_weight in d_weights),
+        *map(address, d_weights),
     )
     return Outputs(
-        output=layout.load(output, width),
-        h_n=h_n,
-        gates=None if gates is None else layout.load(gates, width),
+        output=layout.load(forward.output, forward.width),
+        h_n=forward.h_n,
+        gates=None if forward.gates is None else layout.load(forward.gates, forward.width),
         d_x=d_layout.load(d_x, case.features),
         d_h_0=d_h_0,
         d_keep=d_keep,

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import assert_matches, double, gru_inputs
-from kernel_cases import RESETS, Case, Outputs, address, check, draw, pack, run
+from kernel_cases import (
+    RESETS,
+    Case,
+    Outputs,
+    address,
+    check,
+    draw,
+    expected,
+    pack,
+    run,
+    run_forward,
+)
 from tidegate import _kernels
 from tidegate.reference import gru_step
 
@@ -196,6 +207,50 @@ def test_a_nan_is_not_lost():
     assert np.isnan(results.d_weight_ih).any()
 
 
+def rounded(weight, storage):
+    """A matrix as it is after it was stored narrower."""
+    if storage == _kernels.STORED_INT8:
+        largest = np.abs(weight).max(axis=1, keepdims=True)
+        return np.rint(weight * (np.float32(127) / largest)) * (largest / np.float32(127))
+    bits = weight.view(np.uint32)
+    to_even = np.uint32(0x7FFF) + (bits >> 16 & 1)
+    return (bits + to_even & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+STORAGES = [_kernels.STORED_BFLOAT16, _kernels.STORED_INT8]
+narrowable = st.one_of(small, wide).map(
+    lambda case: replace(case, dtype=np.float32, saved=False, layout="time first")
+)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@given(narrowable)
+def test_narrow_weights_are_the_same_weights_rounded(storage, case):
+    inputs = draw(case)
+    wide_weights = pack(case, inputs)
+    narrow = [weights.narrow(storage) for weights in wide_weights]
+    assert all(a.nbytes < b.nbytes for a, b in zip(narrow, wide_weights, strict=True))
+    for arrays in inputs.weights:
+        arrays[:2] = [rounded(weight, storage) for weight in arrays[:2]]
+    forward, reference = run_forward(case, inputs, narrow), expected(case, inputs)
+    assert_matches(forward.output, reference.output)
+    assert_matches(forward.h_n, reference.h_n)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_narrow_weights_go_forward_only(storage):
+    case = Case()
+    inputs = draw(case)
+    (weights,) = pack(case, inputs)
+    narrow = weights.narrow(storage)
+    with pytest.raises(ValueError, match="backward"):
+        run(case, inputs, [narrow])
+    with pytest.raises(ValueError, match="narrow"):
+        narrow.narrow(storage)
+    with pytest.raises(ValueError, match="narrow"):
+        weights.narrow(7)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layers", [1, 3])
 @given(
@@ -203,9 +258,12 @@ def test_a_nan_is_not_lost():
     st.sampled_from(list(RESETS)),
     st.integers(1, 9),
     st.integers(1, 20),
-    st.integers(1, 70),
+    st.one_of(st.integers(1, 70), st.integers(71, 300)),
+    st.integers(1, 3),
 )
-def test_a_cell_steps_through_its_layers(dtype, layers, seed, reset, batch, features, hidden):
+def test_a_cell_steps_through_its_layers(
+    dtype, layers, seed, reset, batch, features, hidden, threads
+):
     stack = [
         gru_inputs(seed + layer, 5, batch, hidden if layer else features, hidden, dtype, reset)
         for layer in range(layers)
@@ -221,23 +279,25 @@ def test_a_cell_steps_through_its_layers(dtype, layers, seed, reset, batch, feat
         )
         for layer in stack
     ]
-    cell = _kernels.Cell(weights, batch)
+    cell = _kernels.Cell(weights, batch, threads)
     h = np.stack([layer.h_0 for layer in stack])
-    expected = double(h.copy())
+    state = double(h.copy())
     for x in stack[0].x:
         cell.step(address(x), address(h))
         above = x.astype(np.float64)
         for layer, arrays in enumerate(stack):
-            above, _ = gru_step(above, expected[layer], *double(arrays[2:]), reset=reset)
-            expected[layer] = above
-        assert_matches(h, expected)
+            above, _ = gru_step(above, state[layer], *double(arrays[2:]), reset=reset)
+            state[layer] = above
+        assert_matches(h, state)
 
 
-def test_a_cell_has_the_bits_of_the_whole_sequence():
-    case = Case(time=7, batch=3, features=5, hidden=40)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("hidden", [40, 300])
+def test_a_cell_has_the_bits_of_the_whole_sequence(hidden, threads):
+    case = Case(time=7, batch=3, features=5, hidden=hidden)
     inputs = draw(case)
     weights = pack(case, inputs)
-    cell, h = _kernels.Cell(weights, case.batch), inputs.h_0.copy()
+    cell, h = _kernels.Cell(weights, case.batch, threads), inputs.h_0.copy()
     for x, output in zip(inputs.x, run(case, inputs, weights).output, strict=True):
         cell.step(address(x), address(h))
         assert np.array_equal(h[0], output)
@@ -375,14 +435,12 @@ def test_fewer_threads_than_asked_for_do_the_same_work(variable):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("isa", _kernels.isas())
-def test_every_instruction_set_passes_the_same_tests(isa):
-    """The whole of this file but this test, briefly, with the instruction set forced."""
-    if os.environ.get("TIDEGATE_ISA"):
-        pytest.skip("this is the inner run")
+@pytest.mark.parametrize("isa", [isa for isa in _kernels.isas() if isa != _kernels.ISA])
+def test_every_other_instruction_set_passes_the_same_tests(isa):
+    """This file, briefly, in an interpreter where the instruction set is forced."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     result = subprocess.run(
-        [*command, "--hypothesis-profile=brief", "-k", "not python and not forked"],
+        [*command, "--hypothesis-profile=brief", "-k", "not instruction_set and not fewer_threads"],
         env=os.environ | {"TIDEGATE_ISA": isa},
         capture_output=True,
         text=True,
