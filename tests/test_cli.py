@@ -111,6 +111,17 @@ def test_unsorted_rows_and_gaps_are_said_and_no_error(folder, capsys):
     )
 
 
+def test_names_are_only_names(folder, capsys):
+    """Neither brackets nor dollars nor a script that the font lacks mean anything in a name."""
+    names = {"north": "[/red] $a$b_{$", "south": "南 فروش"}
+    sales().replace({"unique_id": names}).to_csv("sales [x].csv", index=False)
+    assert main(["forecast", "sales [x].csv", "--horizon", "3", "--quick"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("sales [x].csv: 2 series")
+    assert said.err == ""
+    assert set(pd.read_csv("tidegate-forecast/forecast.csv").unique_id) == set(names.values())
+
+
 def test_missing_values_are_learnt_around(folder, capsys):
     rows = sales()
     rows.loc[[3, 4, 30, 79], "y"] = np.nan
@@ -253,6 +264,8 @@ BAD_ARGUMENTS = {
     "forecast sales.csv --horizon 3 --freq hourly": "frequency 'hourly' is not known",
     "forecast sales.csv --horizon 3 --out sales.csv": "cannot write into sales.csv: sales.csv is a",
     "sail": 'Unknown command "sail".',
+    "[/sail]": 'Unknown command "[/sail]".',
+    "forecast sales.csv --horizon [/b]": "Invalid value for --horizon: unable to convert",
 }
 
 

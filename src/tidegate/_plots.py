@@ -34,6 +34,7 @@ _STYLE = {
     "xtick.major.size": 3.0,
     "text.color": INK,
     "figure.facecolor": "white",
+    "text.parse_math": False,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 try:
     from cyclopts import App, Group, Parameter
     from cyclopts.validators import Number
+    from rich.text import Text
 except ModuleNotFoundError as missing:
     sys.exit(f"the command line needs the package {missing.name}: pip install 'tidegate[forecast]'")
 
@@ -22,13 +23,18 @@ def _shown(default: object) -> str | None:
     return None if default is False else str(default)
 
 
+def _one_line(error: Exception) -> Text:
+    """What is wrong with the arguments, as any other error is said."""
+    return Text(" ".join(["tidegate:", *str(error).split()]), no_wrap=True, overflow="ignore")
+
+
 app = App(
     name="tidegate",
     help="Gated recurrent units: train them fast, run them anywhere, look inside them.",
     help_epilogue="Start with: tidegate demo",
     help_format="markdown",
     version=__version__,
-    error_formatter=lambda error: f"tidegate: {error}",
+    error_formatter=_one_line,
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=_shown),
 )

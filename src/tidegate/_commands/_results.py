@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Score:
 def score_table(scores: Sequence[Score], ours: str) -> Table:
     """The methods, best first; ours stands out wherever it stands."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for measure in ("MASE", "sMAPE", "seconds"):
         table.add_column(measure, justify="right")
     for score in sorted(scores, key=lambda score: score.mase):
@@ -100,7 +101,10 @@ def write_picture(
         )
         for i, name in shown.items()
     ]
-    forecast_figure(charts, title, f"{level:g}% band").savefig(path)
+    with warnings.catch_warnings():
+        # A series may be named in a script that the font lacks.
+        warnings.filterwarnings("ignore", message="Glyph")
+        forecast_figure(charts, title, f"{level:g}% band").savefig(path)
 
 
 def band(forecast: pd.DataFrame, level: float, horizon: int) -> dict[str, np.ndarray]:

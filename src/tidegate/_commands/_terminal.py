@@ -13,8 +13,10 @@ from rich.progress import Progress as Bar
 if TYPE_CHECKING:
     from ..train import Progress
 
-output = Console(highlight=False, soft_wrap=True)
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names of files and series are printed as they are, brackets too.
+_PLAIN = {"highlight": False, "markup": False, "soft_wrap": True}
+output = Console(**_PLAIN)
+messages = Console(stderr=True, **_PLAIN)
 
 
 @contextmanager

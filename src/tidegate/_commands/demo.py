@@ -52,7 +52,7 @@ def run_demo(out: Path, seed: int, all_methods: bool = False, series: int | None
     truth = np.stack(Panel.from_frame(competition.test, source="M3 monthly").values)
     horizon = competition.horizon
     output.print(
-        f"[bold]M3 monthly[/bold]: {len(panel):,} series of the M3 competition, "
+        f"M3 monthly: {len(panel):,} series of the M3 competition, "
         f"its last {horizon} months held back\n"
     )
     begun = time.perf_counter()
@@ -125,4 +125,4 @@ def _say_what_next(out: Path) -> None:
         f"forecast us_employment --model {out / 'model.safetensors'}",
         "demo --all",
     ):
-        output.print(f"  [bold]{command} {arguments}[/bold]")
+        output.print(f"  {command} {arguments}", style="bold")

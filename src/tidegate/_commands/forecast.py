@@ -123,8 +123,7 @@ def _panel(table: IntoFrame, model: GRUForecaster, request: Request) -> Panel:
     frequency = panel.frequency
     series = "one series" if len(panel) == 1 else f"{len(panel):,} series"
     output.print(
-        f"[bold]{request.file}[/bold]: {series} of {length} time stamps, {frequency.words} "
-        f"({frequency.name})\n"
+        f"{request.file}: {series} of {length} time stamps, {frequency.words} ({frequency.name})\n"
     )
     _say_notes(panel.notes)
     return panel
@@ -209,4 +208,4 @@ def _column_names_of(table: IntoFrame) -> list[str]:
 
 def _say_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        messages.print(f"note: {note}", markup=False)
+        messages.print(f"note: {note}")
