@@ -17,6 +17,7 @@ from harness.runner import Slice
 from harness.worker import Peers, Worker
 
 TURN = 0.1  # seconds
+SETTLE = 0.05  # seconds: ONNX Runtime's threads spin for about 20 ms after a call
 ROUNDS = 3  # at least, however slow a peer
 
 
@@ -54,6 +55,8 @@ def interleave(entries: dict[str, Worker], seconds: float, quiet: bool) -> dict[
         for name in order:
             if quiet:
                 noise.wait_until_quiet(latest)
+            else:
+                time.sleep(SETTLE)
             turns[name].append(_turn(entries[name], name))
     return turns
 
