@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn._layer import GATES
+from tidegate.nn._layer import GATES, in_dtype
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 from tidegate.nn._stack import Inputs, StackOutputs
 
@@ -46,7 +46,7 @@ def read(
     form = _read_form(gru, input, hx)
     packed = form.packed
     inputs = Inputs(
-        x=form.x.to(form.compute),
+        x=in_dtype(form.x, form.compute),
         states=_read_states(gru, hx, form),
         keep=None if keep is None else _read_keep(gru, keep, form),
         lengths=None if lengths is None else _read_lengths(lengths, form),
@@ -163,7 +163,7 @@ def _read_state(hx: Tensor, shape: tuple[int, int, int], form: Form) -> Tensor:
         )
     if hx.dtype != form.x.dtype and not torch._C._is_any_autocast_enabled():
         raise ValueError(f"hx must have input's dtype, {form.x.dtype}, but it has {hx.dtype}")
-    return _sort(hx, form, dim=1).to(form.compute)
+    return in_dtype(_sort(hx, form, dim=1), form.compute)
 
 
 def _sort(rows: Tensor, form: Form, dim: int) -> Tensor:
@@ -193,7 +193,7 @@ def _read_keep(gru: GRU, keep: Tensor, form: Form) -> Tensor:
         keep = keep.unsqueeze(1)
     elif gru.batch_first:
         keep = keep.transpose(0, 1)
-    return _sort(keep, form, dim=1).to(form.compute)
+    return in_dtype(_sort(keep, form, dim=1), form.compute)
 
 
 def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
@@ -210,7 +210,7 @@ def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
 
 
 def _write_sequence(sequence: Tensor, form: Form) -> Tensor | PackedSequence:
-    sequence = sequence.to(form.dtype)
+    sequence = in_dtype(sequence, form.dtype)
     if form.packed is not None:
         return PackedSequence(sequence, *form.packed[1:])
     if form.batch_first:
@@ -225,7 +225,7 @@ def _write_states(gru: GRU, states: list[Tensor], form: Form) -> Tensor | tuple[
 
 
 def _write_state(state: Tensor, form: Form) -> Tensor:
-    state = state.to(form.dtype)
+    state = in_dtype(state, form.dtype)
     if not form.batched:
         return state.squeeze(1)
     if form.packed is None or form.packed.unsorted_indices is None:

@@ -174,6 +174,12 @@ def advance(
     return torch.where(step.valid, new, h), output, gates
 
 
+def step(reset: str, weights: Direction, x: Tensor, h: Tensor) -> Tensor:
+    """The state (batch, hidden) after one step on `x` (batch, input)."""
+    gates, candidate = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, h.size(-1))
+    return STEPS[reset](gates, candidate, h, None, weights)[0]
+
+
 def _project(
     h: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None, hidden: int
 ) -> tuple[Tensor, Tensor]:

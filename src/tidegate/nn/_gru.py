@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tidegate.nn import _call, _dynamo, _init, _stack
-from tidegate.nn._layer import GATES, Plan
+from tidegate.nn._layer import GATES, Plan, in_dtype
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 from tidegate.nn._stack import STACKS, Regularisers
 
@@ -267,7 +267,13 @@ class GRU(nn.GRU):
             self.training,
         )
         outputs = _stack.run(
-            inputs, self._weights(form.compute), plan, self.stack, chances, self.memory == "save"
+            inputs,
+            self._weights(form.compute),
+            _stack.parameter_kinds(self.bias, self.proj_size, self.layer_norm),
+            plan,
+            self.stack,
+            chances,
+            self.memory == "save",
         )
         return _call.write(self, form, outputs, return_gates)
 
@@ -279,15 +285,18 @@ class GRU(nn.GRU):
         twin.__class__ = nn.GRU
         return twin
 
-    def _weights(self, dtype: torch.dtype) -> list[list[dict[str, Tensor]]]:
-        """Parameters by layer, direction and name, as they are now."""
-        kinds = _stack.parameter_kinds(self.bias, self.proj_size, self.layer_norm)
-        by_direction = [
-            {kind: getattr(self, name).to(dtype) for kind, name in zip(kinds, names, strict=True)}
-            for names in self._all_weights
-        ]
+    def _weights(self, dtype: torch.dtype) -> list[list[Tensor]]:
+        """The parameters of each layer as they are now, direction by direction."""
         step = 1 + self.bidirectional
-        return [by_direction[i : i + step] for i in range(0, len(by_direction), step)]
+        by_direction = self._all_weights
+        return [
+            [
+                in_dtype(getattr(self, name), dtype)
+                for names in by_direction[start : start + step]
+                for name in names
+            ]
+            for start in range(0, len(by_direction), step)
+        ]
 
     def extra_repr(self) -> str:
         """As torch's, then what differs from the defaults."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,16 +38,16 @@ def forward(
 ) -> Outputs:
     """Run a layer; `saved`, where given, receives the gates for `backward`."""
     packed = packed or pack(layer, plan, backward=False)
-    layer = _readable(layer)
-    units = plan.directions * hidden_size(layer)
+    read = _Read(layer)
+    hidden = hidden_size(layer)
+    units = plan.directions * hidden
     output = empty_results(layer, plan, (), units)
     gates = empty_results(layer, plan, (len(GATES[plan.reset]),), units) if plan.gates else None
-    rows = _Rows.of(layer)
-    h_n = layer.x.new_empty(plan.directions, rows.batch, hidden_size(layer))
+    h_n = layer.x.new_empty(plan.directions, read.batch, hidden)
     _kernels.gru_forward(
         *packed,
         torch.get_num_threads(),
-        *_inputs(layer, rows),
+        *read.addresses,
         output.data_ptr(),
         *_steps(output),
         h_n.data_ptr(),
@@ -72,21 +71,19 @@ def backward(
 ) -> Gradients:
     """Gradients of a layer whose `output` is known, from those of its results."""
     packed = packed or pack(layer, plan, backward=True)
-    layer = _readable(layer)
+    read = _Read(layer)
     output, d_output, d_gates = _dense(output), _dense(d_output), _dense(d_gates)
     d_h_n = None if d_h_n is None else d_h_n.contiguous()
-    rows = _Rows.of(layer)
     like = layer.x.new_empty
-    hidden = hidden_size(layer)
+    state = (plan.directions, read.batch, hidden_size(layer))
     d_x = _like_input(layer, plan) if wanted.x else None
-    state = (plan.directions, rows.batch, hidden)
     d_h_0 = like(state) if wanted.h_0 else None
-    d_keep = like(state[0], rows.time, *state[1:]) if wanted.keep else None
+    d_keep = like(state[0], read.time, *state[1:]) if wanted.keep else None
     d_weights = _like_weights(layer, plan) if wanted.weights else [None] * 4
     _kernels.gru_backward(
         *packed,
         torch.get_num_threads(),
-        *_inputs(layer, rows),
+        *read.addresses,
         output.data_ptr(),
         *_steps(output),
         _address(saved),
@@ -113,46 +110,49 @@ def saved_buffer(layer: Layer, plan: Plan, packed: Packed) -> Tensor:
     return layer.x.new_empty(plan.directions, _kernels.saved_size(packed[0], rows))
 
 
-class _Rows(NamedTuple):
-    """The extent of a layer's input, and where its packed rows lie."""
+class _Read:
+    """A layer's inputs as the kernels read them, each row's numbers side by side.
 
-    time: int
-    batch: int
-    offsets: Tensor | None
-    lengths: Tensor | None
+    It holds what it had to copy for as long as its addresses are in use.
+    """
 
-    @classmethod
-    def of(cls, layer: Layer) -> _Rows:
-        sizes = layer.batch_sizes
+    def __init__(self, layer: Layer) -> None:
+        x, h_0, keep, mask, _, lengths, sizes, _ = layer
+        x = _dense(x)
+        offsets = None
         if sizes is None:
             check_lengths(layer)
-            return cls(*layer.x.shape[:2], None, layer.lengths)
-        time, batch = sizes.numel(), int(sizes[0])
-        lengths = (sizes[:, None] > torch.arange(batch)).sum(0)
-        return cls(time, batch, sizes.cumsum(0) - sizes, lengths)
-
-
-def _readable(layer: Layer) -> Layer:
-    """The tensors of a layer as the kernels read them: each row's numbers side by side."""
-    x, h_0, keep, mask, zone, lengths, batch_sizes, weights = layer
-    if keep is not None and keep.size(-1) > 1:
-        keep = _dense(keep)
-    return Layer(
-        _dense(x),
-        None if h_0 is None else h_0.contiguous(),
-        keep,
-        None if mask is None else mask.contiguous(),
-        zone,
-        None if lengths is None else lengths.contiguous(),
-        batch_sizes,
-        weights,
-    )
+            self.time, self.batch = x.size(0), x.size(1)
+        else:
+            self.time, self.batch = sizes.numel(), int(sizes[0])
+            offsets = sizes.cumsum(0) - sizes
+            lengths = (sizes[:, None] > torch.arange(self.batch)).sum(0)
+        if keep is not None and keep.size(-1) > 1:
+            keep = _dense(keep)
+        h_0, mask, lengths = _contiguous(h_0), _contiguous(mask), _contiguous(lengths)
+        by_unit = keep is not None and keep.size(-1) > 1
+        self.held = (x, offsets, lengths, keep, mask, h_0)
+        self.addresses = (
+            self.time,
+            self.batch,
+            x.data_ptr(),
+            *_steps(x),
+            _address(offsets),
+            _address(lengths),
+            _address(keep),
+            *((0, 0) if keep is None else keep.stride()[:2]),
+            int(by_unit),
+            _address(mask),
+            _address(h_0),
+        )
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
-    if tensor is None or tensor.stride(-1) == 1:
-        return tensor
-    return tensor.contiguous()
+    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -163,24 +163,8 @@ def _steps(tensor: Tensor | None) -> tuple[int, int]:
     """Strides of a step and of a row; packed rows have the second alone."""
     if tensor is None:
         return 0, 0
-    return (tensor.stride(-3) if tensor.dim() > 2 else 0), tensor.stride(-2)
-
-
-def _inputs(layer: Layer, rows: _Rows) -> tuple[int, ...]:
-    keep = layer.keep
-    strides = (0, 0, 0) if keep is None else (*keep.stride()[:2], int(keep.size(-1) > 1))
-    return (
-        rows.time,
-        rows.batch,
-        layer.x.data_ptr(),
-        *_steps(layer.x),
-        _address(rows.offsets),
-        _address(rows.lengths),
-        _address(keep),
-        *strides,
-        _address(layer.mask),
-        _address(layer.h_0),
-    )
+    strides = tensor.stride()
+    return (strides[-3] if len(strides) > 2 else 0), strides[-2]
 
 
 def empty_results(layer: Layer, plan: Plan, gates: tuple[int, ...], units: int) -> Tensor:

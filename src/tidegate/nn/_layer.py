@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 GATES = {"after": ("r", "z", "n"), "before": ("r", "z", "n"), "none": ("z", "n")}
@@ -79,19 +80,24 @@ class Wanted(NamedTuple):
 
 def directions(weights: Sequence[Tensor], plan: Plan) -> list[Direction]:
     """The flat `weights` of a layer, by direction and name."""
-    names = ["weight_ih", "weight_hh"]
-    names += ["bias_ih", "bias_hh"] if plan.bias else []
-    names += ["norm_ih", "norm_hh"] if plan.norm else []
-    count = len(names)
-    return [
-        Direction(**dict(zip(names, weights[start : start + count], strict=True)))
-        for start in range(0, plan.directions * count, count)
-    ]
+    count = len(weights) // plan.directions
+    found = []
+    for start in range(0, len(weights), count):
+        given = weights[start : start + count]
+        biases = tuple(given[2:4]) if plan.bias else (None, None)
+        norms = tuple(given[-2:]) if plan.norm else (None, None)
+        found.append(Direction(given[0], given[1], *biases, *norms))
+    return found
 
 
 def hidden_size(layer: Layer) -> int:
     """Units of a layer: columns of its first weight_hh."""
     return layer.weights[1].size(1)
+
+
+def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """`tensor.to(dtype)`, which takes its time even where there is nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def check_lengths(layer: Layer) -> None:

@@ -25,8 +25,8 @@ RESETS = {
 # Above so many rows (steps times batch) packing is under a twentieth of the work.
 KEEP_UP_TO_ROWS = 512
 
-_same_bytes = ctypes.CDLL(None).memcmp
-_same_bytes.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_differing_bytes = ctypes.CDLL(None).memcmp
+_differing_bytes.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
 class _Entry(NamedTuple):
@@ -34,6 +34,11 @@ class _Entry(NamedTuple):
     backward: bool
     copies: tuple[Tensor | None, ...]
     packed: _kernels.Weights
+
+    def serves(self, weights: Direction, reset: str, backward: bool) -> bool:
+        if self.reset != reset or self.backward < backward:
+            return False
+        return all(map(_same, weights, self.copies))
 
 
 _kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight_hh -> _Entry
@@ -44,12 +49,12 @@ def pack(layer: Layer, plan: Plan, backward: bool) -> list[_kernels.Weights | No
     rows = layer.x.numel() // max(1, layer.x.size(-1))
     take = _kept_weights if rows <= KEEP_UP_TO_ROWS else _pack
     packed = [take(weights, plan.reset, backward) for weights in directions(layer.weights, plan)]
-    return [*packed, None][:2]
+    return packed if plan.directions > 1 else [*packed, None]
 
 
 def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
     entry = _kept.get(weights.weight_hh)
-    if entry is not None and _serves(entry, weights, reset, backward):
+    if entry is not None and entry.serves(weights, reset, backward):
         return entry.packed
     packed = _pack(weights, reset, backward)
     copies = tuple(None if w is None else w.detach().clone() for w in weights)
@@ -57,18 +62,15 @@ def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.We
     return packed
 
 
-def _serves(entry: _Entry, weights: Direction, reset: str, backward: bool) -> bool:
-    if entry.reset != reset or (backward and not entry.backward):
-        return False
-    return all(_same(w, copy) for w, copy in zip(weights, entry.copies, strict=True))
-
-
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
-    if a.shape != b.shape or a.dtype != b.dtype or not a.is_contiguous():
-        return False
-    return _same_bytes(a.data_ptr(), b.data_ptr(), b.nbytes) == 0
+    return (
+        a.shape == b.shape
+        and a.is_contiguous()
+        and a.dtype == b.dtype
+        and not _differing_bytes(a.data_ptr(), b.data_ptr(), b.nbytes)
+    )
 
 
 def _pack(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:

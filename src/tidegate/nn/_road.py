@@ -30,10 +30,10 @@ def _in_plain_sight(layer: Layer) -> bool:
     """Whether the tensors have addresses: no tracing, no tensor subclass, no meta device."""
     if torch._C._len_torch_dispatch_stack() or layer.x.is_meta or torch.jit.is_tracing():
         return False
-    return all(type(t) in _PLAIN for t in (*layer[:-1], *layer.weights))
+    return _PLAIN.issuperset(map(type, layer[:-1])) and _PLAIN.issuperset(map(type, layer.weights))
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter, type(None))
+_PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, type(None)))
 
 
 def _needs_gradient(layer: Layer) -> bool:

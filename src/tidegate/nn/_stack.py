@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidegate.nn._layer import GATES, Layer, Plan
+from tidegate.nn._layer import GATES, Layer, Outputs, Plan
 from tidegate.nn._road import gru_layer
 
 STACKS = ("plain", "residual", "dense")
@@ -83,21 +83,22 @@ class StackOutputs(NamedTuple):
 
 def run(
     inputs: Inputs,
-    weights: list[list[dict[str, Tensor]]],
+    weights: list[list[Tensor]],
+    kinds: list[str],
     plan: Plan,
     stack: str,
     chances: Regularisers,
     save: bool,
 ) -> StackOutputs:
-    """Run every layer; `weights` are by layer, direction and name."""
+    """Run every layer; `weights` are those of each layer, of every kind, direction by direction."""
     below, states, gates = inputs.x, [], []
     for index, of_layer in enumerate(weights):
         top = index == len(weights) - 1
         # Only the top layer's results are seen; those below are time first, as torch's, so that
         # dropout draws the same numbers in the same places.
         own = plan if top else plan._replace(batch_first=False)
-        output, h_n, seen = _run_layer(inputs, index, below, of_layer, own, chances, save)
-        if not top and chances.dropout:
+        output, h_n, seen = _run_layer(inputs, index, below, of_layer, kinds, own, chances, save)
+        if chances.dropout and not top:
             output = F.dropout(output, chances.dropout, chances.training)
         if stack == "residual" and output.size(-1) == below.size(-1):
             output = output + below
@@ -107,62 +108,74 @@ def run(
     return StackOutputs(below, states, gates)
 
 
-def _run_layer(inputs, index, x, weights, plan, chances, save):
-    flat = [tensor for direction in weights for tensor in _flat(direction, chances)]
+def _run_layer(
+    inputs: Inputs,
+    index: int,
+    x: Tensor,
+    weights: list[Tensor],
+    kinds: list[str],
+    plan: Plan,
+    chances: Regularisers,
+    save: bool,
+) -> Outputs:
+    weights, projections = _effective(weights, kinds, chances)
+    hidden = weights[1].size(1)
+    batch = x.size(1) if inputs.batch_sizes is None else inputs.states[index].size(1)
     layer = Layer(
-        x=x,
-        h_0=inputs.states[index],
-        keep=inputs.keep,
-        mask=_mask(inputs, x, weights, chances),
-        zone=_zone(inputs, x, weights, chances),
-        lengths=inputs.lengths,
-        batch_sizes=inputs.batch_sizes,
-        weights=flat,
+        x,
+        inputs.states[index],
+        inputs.keep,
+        _mask(x, (plan.directions, batch, hidden), chances),
+        _zone(inputs, x, (batch, plan.directions * hidden), chances),
+        inputs.lengths,
+        inputs.batch_sizes,
+        weights,
     )
-    output, h_n, gates = gru_layer(layer, plan, save)
-    if "weight_hr" in weights[0]:
-        hidden = h_n.size(-1)
-        halves = [
-            F.linear(output[..., d * hidden : (d + 1) * hidden], direction["weight_hr"])
-            for d, direction in enumerate(weights)
-        ]
-        output = torch.cat(halves, -1) if len(halves) > 1 else halves[0]
-    return output, h_n, gates
+    outputs = gru_layer(layer, plan, save)
+    return (
+        outputs._replace(output=_project(outputs.output, projections)) if projections else outputs
+    )
 
 
-def _flat(direction: dict[str, Tensor], chances: Regularisers) -> list[Tensor]:
-    """Parameters of one direction in the order of `Plan`, dropped and projected."""
-    given = dict(direction)
-    if chances.weight_dropout and chances.training:
-        given["weight_hh"] = F.dropout(given["weight_hh"], chances.weight_dropout)
-    if "weight_hr" in given:  # the recurrence through a projection is one of lower rank
-        given["weight_hh"] = given["weight_hh"] @ given.pop("weight_hr")
-    return list(given.values())
+def _effective(
+    weights: list[Tensor], kinds: list[str], chances: Regularisers
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights as the layer uses them, dropped and projected; and the projections."""
+    dropped = chances.weight_dropout and chances.training
+    if not (dropped or "weight_hr" in kinds):
+        return weights, []
+    used, projections = [], []
+    for start in range(0, len(weights), len(kinds)):
+        given = dict(zip(kinds, weights[start : start + len(kinds)], strict=True))
+        if dropped:
+            given["weight_hh"] = F.dropout(given["weight_hh"], chances.weight_dropout)
+        if "weight_hr" in given:  # the recurrence through a projection is one of lower rank
+            projections.append(given.pop("weight_hr"))
+            given["weight_hh"] = given["weight_hh"] @ projections[-1]
+        used.extend(given.values())
+    return used, projections
 
 
-def _mask(inputs: Inputs, x: Tensor, weights, chances: Regularisers) -> Tensor | None:
+def _project(output: Tensor, projections: list[Tensor]) -> Tensor:
+    """Each direction's states through its projection."""
+    states = output.chunk(len(projections), -1)
+    return torch.cat([F.linear(h, p) for h, p in zip(states, projections, strict=True)], -1)
+
+
+def _mask(x: Tensor, shape: tuple[int, ...], chances: Regularisers) -> Tensor | None:
     """One dropout mask for all steps, on the state where it meets the recurrent weights."""
     if not (chances.recurrent_dropout and chances.training):
         return None
-    shape = len(weights), _batch(inputs, x), _hidden(weights)
     return F.dropout(x.new_ones(shape), chances.recurrent_dropout)
 
 
-def _zone(inputs: Inputs, x: Tensor, weights, chances: Regularisers) -> Tensor | None:
+def _zone(
+    inputs: Inputs, x: Tensor, shape: tuple[int, int], chances: Regularisers
+) -> Tensor | None:
     """The share of the old state that stays: all or nothing in training, its mean afterwards."""
     if not chances.zoneout:
         return None
     time = x.size(0) if inputs.batch_sizes is None else inputs.batch_sizes.numel()
-    shape = time, _batch(inputs, x), len(weights) * _hidden(weights)
     if chances.training:
-        return torch.bernoulli(x.new_full(shape, chances.zoneout))
-    return x.new_full((1, 1, 1), chances.zoneout).expand(shape)
-
-
-def _batch(inputs: Inputs, x: Tensor) -> int:
-    return x.size(1) if inputs.batch_sizes is None else inputs.states[0].size(1)
-
-
-def _hidden(weights: list[dict[str, Tensor]]) -> int:
-    last = weights[0].get("weight_hr", weights[0]["weight_hh"])
-    return last.size(1)
+        return torch.bernoulli(x.new_full((time, *shape), chances.zoneout))
+    return x.new_full((1, 1, 1), chances.zoneout).expand(time, *shape)
