@@ -48,7 +48,7 @@ def load_checkpoint(
     for name, value in expected.items():
         if facts.get(name) != value:
             raise InputError(
-                f"{path} belongs to a run with other {name}: {_differences(facts.get(name), value)}"
+                f"{path} belongs to a run with other {name}{_differences(facts.get(name), value)}"
             )
     try:
         model.load_state_dict(_under("model.", tensors))
@@ -108,6 +108,6 @@ def _set_random_states(states: dict[str, Tensor]) -> None:
 
 def _differences(was: Any, now: Any) -> str:
     if not isinstance(was, dict):
-        return f"{was!r}, now {now!r}"
+        return ""
     names = [name for name in now if was.get(name) != now[name]]
-    return ", ".join(f"{name} was {was.get(name)!r} and is {now[name]!r}" for name in names)
+    return ": " + ", ".join(f"{name} was {was.get(name)!r} and is {now[name]!r}" for name in names)

@@ -95,6 +95,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    data: str = "",
 ) -> History:
     """Train `model` in place; with `validate`, it ends with the weights that validated best.
 
@@ -111,10 +112,11 @@ def train(
         progress: called after every step.
         checkpoint: where to keep the state of training; replaced as a whole, never half-written.
         resume: go on from `checkpoint` if that file is there.
+        data: anything that tells these data from others, so that a checkpoint of others is refused.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
-        InputError: the checkpoint is damaged, or of a run with other settings or another model.
+        InputError: the checkpoint is damaged, or of a run with other settings, data or model.
 
     Example:
         >>> line = nn.Linear(1, 1)
@@ -126,7 +128,7 @@ def train(
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices):
         torch.manual_seed(settings.seed)
-        run = _Run(model, settings, None if checkpoint is None else Path(checkpoint))
+        run = _Run(model, settings, None if checkpoint is None else Path(checkpoint), data)
         if resume and run.checkpoint is not None and run.checkpoint.exists():
             run.load()
         return run.to_the_end(loss, validate, progress)
@@ -135,10 +137,11 @@ def train(
 class _Run:
     """A training run in progress: all that a checkpoint must hold."""
 
-    def __init__(self, model: nn.Module, settings: Settings, checkpoint: Path | None):
+    def __init__(self, model: nn.Module, settings: Settings, checkpoint: Path | None, data: str):
         self.model = model
         self.settings = settings
         self.checkpoint = checkpoint
+        self.identity = {"settings": asdict(settings), "data": data}
         self.optimizer = _optimizer(model, settings)
         self.history = History()
         self.best: dict[str, Tensor] = {}
@@ -209,12 +212,12 @@ class _Run:
     def save(self) -> None:
         if self.checkpoint is None:
             return
-        facts = {"settings": asdict(self.settings), "history": asdict(self.history)}
+        facts = self.identity | {"history": asdict(self.history)}
         save_checkpoint(self.checkpoint, self.model, self.optimizer, self.best, facts)
 
     def load(self) -> None:
         facts, self.best = load_checkpoint(
-            self.checkpoint, self.model, self.optimizer, {"settings": asdict(self.settings)}
+            self.checkpoint, self.model, self.optimizer, self.identity
         )
         history = facts["history"]
         history["validations"] = [(step, value) for step, value in history["validations"]]

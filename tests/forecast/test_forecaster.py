@@ -90,7 +90,7 @@ def test_the_future_does_not_leak(panel):
 def test_a_backtest_moves_its_origin(panel):
     model = small_forecaster(steps=2)
     result = model.backtest(panel, windows=3, step=2)
-    assert not hasattr(model, "networks_")
+    assert not hasattr(model, "model_")
     for name, group in result.groupby("unique_id"):
         truth = panel[panel.unique_id == name].set_index("ds").y
         cutoffs = group.cutoff.unique()
@@ -138,12 +138,14 @@ import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 from forecast_cases import small_forecaster, small_panel
 
-def progress(member, p):
-    if member == 1 and p.step == 251:
+seen = []
+
+def progress(number, p):
+    seen.append(number)
+    if seen.count(1) == 250:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model = small_forecaster(steps=300, members=2)
-model.fit(small_panel(), progress=progress, checkpoint=sys.argv[1])
+small_forecaster(steps=900).fit(small_panel(), progress=progress, checkpoint=sys.argv[1])
 """
 
 
@@ -153,13 +155,38 @@ def test_a_killed_fit_resumes_to_the_same_forecasts(tmp_path, panel):
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.run(arguments, env=os.environ | threads, check=False)
     assert process.returncode == -signal.SIGKILL
-    steps = []
-    resumed = small_forecaster(steps=300, members=2).fit(
-        panel, checkpoint=checkpoint, resume=True, progress=lambda m, p: steps.append((m, p.step))
+    whole, told = small_forecaster(steps=900).fit(panel), []
+    resumed = small_forecaster(steps=900).fit(
+        panel, checkpoint=checkpoint, resume=True, progress=lambda number, p: told.append(number)
     )
-    assert steps[0] == (1, 201)
-    whole = small_forecaster(steps=300, members=2).fit(panel)
+    assert told == [1] * (len(whole.history_[1].losses) - 200)
     pd.testing.assert_frame_equal(resumed.predict(), whole.predict())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, panel):
+    class Stop(Exception):
+        pass
+
+    def stop(number, p):
+        if number == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        small_forecaster().fit(panel, checkpoint=tmp_path / "fit", progress=stop)
+    other = panel.assign(y=2 * panel.y)
+    with pytest.raises(InputError, match="belongs to a run with other data"):
+        small_forecaster().fit(other, checkpoint=tmp_path / "fit", resume=True)
+
+
+def test_progress_counts_the_steps_of_all_trainings(panel):
+    told = []
+    model = small_forecaster(steps=30, members=2)
+    model.fit(panel, progress=lambda number, p: told.append((number, p.step, p.steps)))
+    numbers, steps, totals = zip(*told, strict=True)
+    assert steps == tuple(range(1, len(told) + 1))
+    assert sorted(set(numbers)) == [0, 1, 2]
+    assert totals[-1] == len(told) == sum(len(h.losses) for h in model.history_)
 
 
 def test_frames_come_back_as_they_came(fitted, panel):

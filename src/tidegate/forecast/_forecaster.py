@@ -14,12 +14,13 @@ from .. import __version__
 from .._estimator import Estimator
 from ..data import Frequency, Panel, to_frame
 from ..errors import InputError
-from ..train import History, Progress, Settings
-from ._bands import column_names, measure_widths, quantiles_of, stretch
+from ..train import Progress, Settings
+from ._bands import column_names, quantiles_of
 from ._file import read_model, write_model
-from ._learn import Examples, answers, learn, make_examples
+from ._fit import Plan, Watch, fit_model
+from ._model import Model
 from ._network import Network, Shape
-from ._scale import Scaling, scale_future, unscale
+from ._scale import Scaling
 from ._suggest import Suggestion, suggest
 from ._windows import Origins, Windows
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 _NAME = "GRU"
 # Level, scale and season are worked out from so many seasons, within these limits in steps.
 _SEASONS, _SHORTEST, _LONGEST = 10, 64, 2048
-# Numbers that the scaled windows may take together; beyond it, windows are drawn at random.
-_MEMORY = 2**25
 
 
 class GRUForecaster(Estimator):
@@ -68,7 +67,8 @@ class GRUForecaster(Estimator):
     Attributes:
         suggestion_: the sizes that were used, with reasons.
         notes_: what was noticed in the data and done about it, a sentence each.
-        history_: loss and validation of each network over its training.
+        history_: loss and validation over each training: the trial, if there was one, and then
+            each network.
         frequency_: the calendar of the data.
 
     Example:
@@ -132,13 +132,14 @@ class GRUForecaster(Estimator):
     ) -> Self:
         """Learn from all series of a long frame, or of a `Panel`.
 
-        The last `horizon` steps of every series are held back: the weights that forecast them best
-        are kept, and the bands get the width that would have held them.
+        In a trial, the last `horizon` steps of every series are held back: how well they are
+        forecast says when to stop, and how wide the bands must be. Then the networks learn from
+        everything for as long.
 
         Args:
             df: the series.
-            progress: called after each step of training, with the number of the network.
-            checkpoint: where to keep the state of training; the number of the network is appended.
+            progress: called after each step, with the number of the network (the trial is 0).
+            checkpoint: where to keep the state of the fit while it lasts, in a file a network.
             resume: go on from `checkpoint` where it is there.
 
         Raises:
@@ -147,25 +148,16 @@ class GRUForecaster(Estimator):
         """
         self._check_arguments()
         panel = self._panel(df)
-        windows = Windows(panel.values)
         self.panel_, self.notes_, self.frequency_ = panel, list(panel.notes), panel.frequency
         self._like = None if isinstance(df, Panel) else _head(df)
         self.suggestion_ = self._choose_sizes(panel)
-        self.scaling_ = self._choose_scaling()
-        examples, validation, held_out = self._split(windows)
-        self.networks_, self.history_ = [], []
-        for member in range(self.members):
-            network, history = self._train(
-                member,
-                examples,
-                validation,
-                None if progress is None else lambda p, member=member: progress(member, p),
-                None if checkpoint is None else f"{os.fspath(checkpoint)}.{member}",
-                resume,
+        watch = Watch(progress, checkpoint, resume)
+        self.model_, self.history_ = fit_model(Windows(panel.values), self._plan(), watch)
+        if len(self.history_) == self.members:
+            self.notes_.append(
+                "the series are too short to hold a part back: training was not validated, and "
+                "the bands are as the network gave them"
             )
-            self.networks_.append(network)
-            self.history_.append(history)
-        self.widths_ = self._measure_widths(windows, held_out)
         return self
 
     def predict(self, df: IntoFrameT | Panel | None = None) -> IntoFrameT:
@@ -189,7 +181,7 @@ class GRUForecaster(Estimator):
         self._check_calendar(panel)
         windows = Windows(panel.values)
         origins = windows.ends()
-        return self._frame(panel, origins, self._forecast(windows, origins), like)
+        return self._frame(panel, origins, self.model_.forecast(windows, origins), like)
 
     def backtest(
         self, df: IntoFrameT | Panel, windows: int = 3, step: int | None = None
@@ -223,13 +215,17 @@ class GRUForecaster(Estimator):
                 f"the longest series has {longest} values, and the backtest needs more than "
                 f"{backs[0]}"
             )
-        model = type(self)(**self.get_params()).fit(past)
-        all_windows = Windows(panel.values)
-        origins = _join([all_windows.ends(back) for back in backs])
-        origins = _select(origins, all_windows.known_before(origins, 1))
-        truth = all_windows.future(origins, self.horizon)
+        fitted = type(self)(**self.get_params()).fit(past)
+        whole = Windows(panel.values)
+        ends = [whole.ends(back) for back in backs]
+        origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
+        origins = origins.where(whole.known_before(origins, 1))
+        forecast, truth = (
+            fitted.model_.forecast(whole, origins),
+            whole.future(origins, self.horizon),
+        )
         like = None if isinstance(df, Panel) else _head(df)
-        return model._frame(panel, origins, model._forecast(all_windows, origins), like, truth)
+        return self._frame(panel, origins, forecast, like, truth)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted forecaster, without the data, to one safetensors file.
@@ -240,16 +236,16 @@ class GRUForecaster(Estimator):
         self._check_fitted()
         tensors = {
             f"{member}.{name}": tensor.detach().cpu().numpy()
-            for member, network in enumerate(self.networks_)
+            for member, network in enumerate(self.model_.networks)
             for name, tensor in network.state_dict().items()
         }
         facts = {
             "version": __version__,
             "arguments": self.get_params() | {"levels": list(self.levels)},
-            "scaling": asdict(self.scaling_),
-            "shape": asdict(self.networks_[0].shape),
+            "scaling": asdict(self.model_.scaling),
+            "shape": asdict(self.model_.networks[0].shape),
+            "widths": self.model_.widths.tolist(),
             "suggestion": asdict(self.suggestion_),
-            "widths": self.widths_.tolist(),
             "frequency": self.frequency_.name,
             "notes": self.notes_,
         }
@@ -264,18 +260,18 @@ class GRUForecaster(Estimator):
         """
         tensors, facts = read_model(path)
         try:
-            model = cls(**facts["arguments"])
-            model.levels = tuple(model.levels)
-            model.suggestion_ = Suggestion(**facts["suggestion"])
-            model.scaling_ = Scaling(**facts["scaling"])
-            model.widths_ = np.array(facts["widths"])
-            model.frequency_ = Frequency.parse(facts["frequency"])
-            model.notes_ = facts["notes"]
-            model.networks_ = _networks(Shape(**facts["shape"]), tensors, model.members)
+            self = cls(**facts["arguments"])
+            self.levels = tuple(self.levels)
+            self.suggestion_ = Suggestion(**facts["suggestion"])
+            self.frequency_ = Frequency.parse(facts["frequency"])
+            self.notes_ = facts["notes"]
+            networks = _networks(Shape(**facts["shape"]), tensors, self.members)
+            widths = np.array(facts["widths"])
+            self.model_ = Model(Scaling(**facts["scaling"]), networks, self.trust, widths)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
-        model.history_, model.panel_, model._like = [], None, None
-        return model
+        self.history_, self.panel_, self._like = [], None, None
+        return self
 
     def _check_arguments(self) -> None:
         for name in ("horizon", "batch_size", "members"):
@@ -289,7 +285,7 @@ class GRUForecaster(Estimator):
         quantiles_of(self.levels)
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "networks_"):
+        if not hasattr(self, "model_"):
             raise ValueError(f"{self!r} is not fitted yet: call fit first")
 
     def _panel(self, df: IntoFrameT | Panel) -> Panel:
@@ -305,103 +301,26 @@ class GRUForecaster(Estimator):
                 chosen["reasons"][name] = "as you said"
         return Suggestion(**chosen)
 
-    def _choose_scaling(self) -> Scaling:
-        season_length, input_length = self.suggestion_.season_length, self.suggestion_.input_length
-        context = int(np.clip(_SEASONS * season_length, _SHORTEST, _LONGEST))
-        return Scaling(
+    def _plan(self) -> Plan:
+        sizes = self.suggestion_
+        context = int(np.clip(_SEASONS * sizes.season_length, _SHORTEST, _LONGEST))
+        scaling = Scaling(
             horizon=self.horizon,
-            season_length=season_length,
-            context=max(context, input_length),
-            input_length=input_length,
+            season_length=sizes.season_length,
+            context=max(context, sizes.input_length),
+            input_length=sizes.input_length,
             log=self.log,
             season=self.season,
             trend=self.trend,
         )
-
-    def _split(self, windows: Windows) -> tuple[Examples, Examples | None, Origins | None]:
-        """Examples to learn from, and those held back at the end of each series."""
-        horizon, longest = self.horizon, int(windows.lengths.max())
-        wish = self.suggestion_.season_length + 2
-        least = wish if longest >= wish + 2 * horizon else 3
-        if longest < least + horizon:
-            raise InputError(
-                f"the longest series has {longest} values, too few to learn a horizon of {horizon} "
-                f"from: {least + horizon} are needed"
-            )
-        held_out = windows.ends(horizon)
-        held_out = _select(held_out, windows.known_before(held_out, least))
-        validate = longest >= least + 2 * horizon and len(held_out.series) > 0
-        if not validate:
-            self.notes_.append(
-                "series are too short to hold a part back: training was not validated, and the "
-                "bands are as the network gave them"
-            )
-        held_back = horizon if validate else 0
-        most = max(_MEMORY // self.scaling_.context, 1024)
-        origins = windows.draw(least, held_back, most, np.random.default_rng(self.seed))
-        origins = _select(origins, windows.known_before(origins, 2))
-        examples = make_examples(windows, origins, self.scaling_, held_back)
-        some = torch.isfinite(examples.truth).any(1)
-        if not some.any():
-            raise InputError("the series have too few values that are not missing to learn from")
-        examples = examples.rows(some)
-        if not validate:
-            return examples, None, None
-        return examples, make_examples(windows, held_out, self.scaling_, 0), held_out
-
-    def _train(
-        self,
-        member: int,
-        examples: Examples,
-        validation: Examples | None,
-        progress: Callable[[Progress], None] | None,
-        checkpoint: str | None,
-        resume: bool,
-    ) -> tuple[Network, History]:
-        sizes = self.suggestion_
-        shape = Shape(self.horizon, len(self.levels), sizes.hidden_size, sizes.num_layers)
-        settings = Settings(
-            steps=sizes.steps, learning_rate=self.learning_rate, seed=self.seed + member
-        )
-        with torch.random.fork_rng([]):
-            torch.manual_seed(settings.seed)
-            network = Network(shape)
-        history = learn(
-            network,
-            examples,
-            validation,
-            quantiles_of(self.levels),
-            self.batch_size,
-            settings,
-            progress,
-            checkpoint,
-            resume,
-        )
-        return network, history
-
-    def _measure_widths(self, windows: Windows, held_out: Origins | None) -> np.ndarray:
-        quantiles = quantiles_of(self.levels)
-        if held_out is None:
-            return np.ones(len(quantiles))
-        parts = [
-            (self._blend(answer), scale_future(windows.future(chunk, self.horizon), scaled))
-            for chunk, scaled, answer in answers(self.networks_, windows, held_out, self.scaling_)
-        ]
-        answer, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return measure_widths(answer, truth, quantiles)
-
-    def _blend(self, answer: np.ndarray) -> np.ndarray:
-        """Quantiles moved so that the median has only a share of the network's correction."""
-        middle = len(self.levels)
-        return answer - (1 - self.trust) * answer[..., middle : middle + 1]
-
-    def _forecast(self, windows: Windows, origins: Origins) -> np.ndarray:
-        """Quantiles, (origins, horizon, quantiles)."""
-        return np.concatenate(
-            [
-                unscale(stretch(self._blend(answer), self.widths_), scaled)
-                for _, scaled, answer in answers(self.networks_, windows, origins, self.scaling_)
-            ]
+        return Plan(
+            scaling=scaling,
+            shape=Shape(self.horizon, len(self.levels), sizes.hidden_size, sizes.num_layers),
+            quantiles=tuple(quantiles_of(self.levels).tolist()),
+            trust=self.trust,
+            members=self.members,
+            batch_size=self.batch_size,
+            settings=Settings(sizes.steps, learning_rate=self.learning_rate, seed=self.seed),
         )
 
     def _check_calendar(self, panel: Panel) -> None:
@@ -449,14 +368,6 @@ def _columns(df: Any) -> list[str]:
     import narwhals as nw
 
     return nw.from_native(df).collect_schema().names()
-
-
-def _select(origins: Origins, which: np.ndarray) -> Origins:
-    return Origins(origins.series[which], origins.step[which])
-
-
-def _join(many: list[Origins]) -> Origins:
-    return Origins(*(np.concatenate(column) for column in zip(*many, strict=True)))
 
 
 def _networks(shape: Shape, tensors: dict[str, np.ndarray], members: int) -> list[Network]:

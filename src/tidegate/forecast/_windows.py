@@ -14,15 +14,24 @@ class Origins(NamedTuple):
     series: np.ndarray
     step: np.ndarray
 
+    def where(self, which: np.ndarray) -> Origins:
+        """Those that `which` is true of."""
+        return Origins(self.series[which], self.step[which])
+
 
 class Windows:
-    """Series of different lengths, cut into histories and futures without copying them all."""
+    """Series of different lengths, cut into histories and futures without copying them all.
+
+    Attributes:
+        values: all series one after the other.
+        lengths: of each series.
+    """
 
     def __init__(self, values: Sequence[np.ndarray]):
         self.lengths = np.array([len(v) for v in values], np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        self._flat = np.concatenate([np.asarray(v, np.float64) for v in values])
-        self._known = np.concatenate([[0], np.cumsum(np.isfinite(self._flat))])
+        self.values = np.concatenate([np.asarray(v, np.float64) for v in values])
+        self._known = np.concatenate([[0], np.cumsum(np.isfinite(self.values))])
 
     def ends(self, back: int = 0) -> Origins:
         """One origin a series, `back` steps before its end; shorter series are left out."""
@@ -66,4 +75,4 @@ class Windows:
 
     def _take(self, series: np.ndarray, step: np.ndarray, inside: np.ndarray) -> np.ndarray:
         place = np.where(inside, self._starts[series][:, None] + step, 0)
-        return np.where(inside, self._flat[place], np.nan)
+        return np.where(inside, self.values[place], np.nan)
