@@ -6,8 +6,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
-#include <memory>
 #include <cstdlib>
+#include <memory>
 
 #include "dispatch.hpp"
 
@@ -71,8 +71,8 @@ class Weights {
   void pack(Packed<T>& to, Shape shape, address weight_ih, address weight_hh, address bias_ih,
             address bias_hh, bool backward) {
     allocate(to, shape, stored_native, backward);
-    kernels_of<T>().pack(to, as<const T>(weight_ih), as<const T>(weight_hh),
-                         as<const T>(bias_ih), as<const T>(bias_hh));
+    kernels_of<T>().pack(to, as<const T>(weight_ih), as<const T>(weight_hh), as<const T>(bias_ih),
+                         as<const T>(bias_hh));
   }
   template <class T>
   void allocate(Packed<T>& to, Shape shape, int storage, bool backward) {
@@ -88,6 +88,11 @@ class Weights {
   Packed<float> f32_{};
   Packed<double> f64_{};
 };
+
+void require_lengths(address offsets, address lengths) {
+  if (offsets && !lengths)
+    throw std::invalid_argument("lengths: expected beside offsets, but they are absent");
+}
 
 void require_pair(const Weights& forward, const Weights* reverse) {
   if (!reverse) return;
@@ -175,9 +180,10 @@ void gru_forward(const Weights& forward, const Weights* reverse, int threads, in
                  address mask, address h_0, address output, index output_time, index output_batch,
                  address h_n, address saved, address gates, index gates_gate) {
   require_pair(forward, reverse);
-  const Input in{time,      batch,      x,         x_time, x_batch, offsets, lengths,     keep,
-                 keep_time, keep_batch, keep_unit, mask,   h_0,     output,  output_time, output_batch,
-                 saved};
+  require_lengths(offsets, lengths);
+  const Input in{time,    batch,  x,           x_time,       x_batch,   offsets,
+                 lengths, keep,   keep_time,   keep_batch,   keep_unit, mask,
+                 h_0,     output, output_time, output_batch, saved};
   nb::gil_scoped_release release;
   if (forward.is_double())
     forward_as<double>(forward, reverse, threads, in, h_n, gates, gates_gate);
@@ -227,19 +233,20 @@ void backward_as(const Weights& forward, const Weights* reverse, int threads, co
 
 void gru_backward(const Weights& forward, const Weights* reverse, int threads, index time,
                   index batch, address x, index x_time, index x_batch, address offsets,
-                  address lengths, address keep, index keep_time, index keep_batch,
-                  index keep_unit, address mask, address h_0, address output, index output_time,
-                  index output_batch, address saved, address d_output, index d_output_time,
-                  index d_output_batch, address d_h_n, address d_gates, index d_gates_gate,
-                  index d_gates_time, index d_gates_batch, address d_x, index d_x_time,
-                  index d_x_batch, address d_h_0, address d_keep, address d_weight_ih,
-                  address d_weight_hh, address d_bias_ih, address d_bias_hh) {
+                  address lengths, address keep, index keep_time, index keep_batch, index keep_unit,
+                  address mask, address h_0, address output, index output_time, index output_batch,
+                  address saved, address d_output, index d_output_time, index d_output_batch,
+                  address d_h_n, address d_gates, index d_gates_gate, index d_gates_time,
+                  index d_gates_batch, address d_x, index d_x_time, index d_x_batch, address d_h_0,
+                  address d_keep, address d_weight_ih, address d_weight_hh, address d_bias_ih,
+                  address d_bias_hh) {
   require_pair(forward, reverse);
+  require_lengths(offsets, lengths);
   if (!forward.backward() || (reverse && !reverse->backward()))
     throw std::invalid_argument("gru_backward: Weights packed with backward=True expected");
-  const Input in{time,      batch,      x,         x_time, x_batch, offsets, lengths,     keep,
-                 keep_time, keep_batch, keep_unit, mask,   h_0,     output,  output_time, output_batch,
-                 saved};
+  const Input in{time,    batch,  x,           x_time,       x_batch,   offsets,
+                 lengths, keep,   keep_time,   keep_batch,   keep_unit, mask,
+                 h_0,     output, output_time, output_batch, saved};
   const Gradients g{d_output,     d_output_time, d_output_batch, d_h_n,       d_gates,
                     d_gates_gate, d_gates_time,  d_gates_batch,  d_x,         d_x_time,
                     d_x_batch,    d_h_0,         d_keep,         d_weight_ih, d_weight_hh,
@@ -312,9 +319,10 @@ NB_MODULE(_kernels, m) {
   m.def("default_threads", &default_threads);
 
   nb::class_<Weights>(m, "Weights")
-      .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address, bool>(),
-           "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a,
-           "bias_ih"_a, "bias_hh"_a, "backward"_a)
+      .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address,
+                    bool>(),
+           "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a,
+           "bias_hh"_a, "backward"_a)
       .def(
           "narrow",
           [](const Weights& from, int storage) { return std::make_unique<Weights>(from, storage); },

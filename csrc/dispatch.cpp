@@ -17,8 +17,8 @@
 
 namespace tidegate {
 
-#define TIDEGATE_DECLARE(isa) \
-  namespace isa {             \
+#define TIDEGATE_DECLARE(isa)     \
+  namespace isa {                 \
   extern const KernelSet kernels; \
   }
 TIDEGATE_DECLARE(scalar)
@@ -79,7 +79,7 @@ struct Scratch {
   char* get(std::size_t bytes) {
     if (bytes > size) {
       std::free(p);
-      size = (bytes + 4095) / 4096 * 4096;
+      size = bytes;
       p = static_cast<char*>(std::aligned_alloc(4096, size));
       if (!p) {
         size = 0;
@@ -90,7 +90,9 @@ struct Scratch {
   }
 };
 
-thread_local Scratch own_scratch, shared_scratch[2];
+thread_local Scratch scratch;  // of the calling thread, handed out to those that help it
+
+std::size_t pages(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
 // ---- threads ---------------------------------------------------------------------------------
 
@@ -188,18 +190,19 @@ void in_parallel(int threads, F body) {
     body(0);
     return;
   }
+  const int dynamic = omp_get_dynamic();
+  omp_set_dynamic(0);  // or OpenMP may grant fewer threads than meet at the barrier
 #pragma omp parallel num_threads(threads)
   {
     const FlushDenormals flush;
-    // OpenMP may grant fewer threads than asked; every share has to run, and shares that meet at
-    // a barrier have to run at once, so `run` asks first what it can have.
     body(omp_get_thread_num());
   }
+  omp_set_dynamic(dynamic);
 }
 
 // Threads that OpenMP will really grant.
 int granted(int wanted) {
-  if (wanted <= 1 || forked || omp_in_parallel()) return 1;
+  if (wanted <= 1 || forked || omp_in_parallel() || omp_get_max_active_levels() < 1) return 1;
   return std::min({wanted, omp_get_thread_limit(), 64});
 }
 
@@ -210,17 +213,27 @@ void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared
   const bool side_by_side = directions == 2 && threads > 1;
   const int each = side_by_side ? threads / 2 : threads;
   Shares shares[2];
-  Arena common[2];
+  std::size_t used = 0;
+  const auto reserve = [&](std::size_t bytes) {
+    const std::size_t at = used;
+    used += pages(bytes);
+    return at;
+  };
+  std::vector<std::size_t> own_at[2];
+  std::size_t common_at[2];
   int ranks[2] = {0, 0};
   for (int d = 0; d < directions; ++d) {
     number_cells(calls[d], shares[d].cells);
     share(calls[d], choose_split(calls[d], each), shares[d]);
     ranks[d] = int(shares[d].slices.size());
-    common[d] = {shared_scratch[d].get(shared_size(calls[d], shares[d].slices[0])), 0};
+    common_at[d] = reserve(shared_size(calls[d], shares[d].slices[0]));
+    for (const Slice& slice : shares[d].slices)
+      own_at[d].push_back(reserve(own_size(calls[d], slice)));
   }
+  char* const memory = scratch.get(pages(used + 1));
   const auto work = [&](int d, int rank) {
-    Slice& slice = shares[d].slices[rank];
-    kernel(calls[d], slice, Arena{own_scratch.get(own_size(calls[d], slice)), 0}, common[d]);
+    kernel(calls[d], shares[d].slices[rank], Arena{memory + own_at[d][rank], 0},
+           Arena{memory + common_at[d], 0});
   };
   if (side_by_side)
     in_parallel(ranks[0] + ranks[1],
@@ -258,9 +271,9 @@ void run_backward(Call<T>* calls, int directions, int threads) {
   // Both directions have a gradient of the input: the second goes to a buffer and is added.
   Call<T>& second = calls[1];
   const index input = second.weights->shape.input;
-  const index rows = second.offsets ? std::accumulate(second.lengths, second.lengths + second.batch,
-                                                      index(0))
-                                    : second.time * second.batch;
+  const index rows = second.offsets
+                         ? std::accumulate(second.lengths, second.lengths + second.batch, index(0))
+                         : second.time * second.batch;
   std::vector<T> d_x(std::size_t(rows) * input);
   const Call<T> first = calls[0];
   second.d_x = d_x.data();
@@ -350,8 +363,7 @@ void Stepper<T>::step(const T* x, T* h) {
       k.forward(c, layer.shares->slices[rank], Arena{layer.scratch[rank].get(), 0},
                 Arena{layer.common.get(), 0});
     });
-    if (by_units)
-      std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
+    if (by_units) std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
     x = state;
   }
 }

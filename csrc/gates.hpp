@@ -181,8 +181,7 @@ void backward_before_reset(index hidden, index g0, index g1, const T* saved, con
   const Vec<T> one = broadcast(T(1));
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
     const auto r = load(gate_at(saved, g, 0, 3, v)), d = load(d_gated + unit);
-    const auto d_r =
-        fma(d, load_n(state + unit, n), from.gate(0, unit, n)) * (r * (one - r));
+    const auto d_r = fma(d, load_n(state + unit, n), from.gate(0, unit, n)) * (r * (one - r));
     store(gate_at(d_x, g, 0, 3, v), d_r);
     store(gate_at(d_rz, g, 0, 2, v), d_r);
     store(d_gated + unit, r * d);

@@ -39,10 +39,10 @@ T* take(Arena& arena, index count) {
 template <class T, class S = T>
 struct Layout {
   Shape shape;
-  index gates, width;              // width: units, padded to whole groups
-  Panels<T, S> ih, hh, hh_n;       // forward
-  Panels<T> ih_t, hh_t, hh_n_t;    // backward
-  T *bias_x, *bias_hn;             // [group][gate][unit]; [unit], after alone
+  index gates, width;            // width: units, padded to whole groups
+  Panels<T, S> ih, hh, hh_n;     // forward
+  Panels<T> ih_t, hh_t, hh_n_t;  // backward
+  T *bias_x, *bias_hn;           // [group][gate][unit]; [unit], after alone
   std::size_t bytes;
 
   Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
@@ -139,8 +139,7 @@ struct Places {
   index time(index step, index i) const { return c.reverse ? s.lengths[i] - 1 - step : step; }
   index at(index step, index i, index time_stride, index row_stride) const {
     const index t = time(step, i);
-    return c.offsets ? (c.offsets[t] + row(i)) * row_stride
-                     : t * time_stride + row(i) * row_stride;
+    return c.offsets ? (c.offsets[t] + row(i)) * row_stride : t * time_stride + row(i) * row_stride;
   }
   const T* x(index step, index i) const { return c.x + at(step, i, c.x_time, c.x_batch); }
   T* output(index step, index i) const {
@@ -156,8 +155,7 @@ struct Places {
     return time(step, i) * c.keep_time + row(i) * c.keep_batch;
   }
   T* saved(index step, index i) const {
-    return c.saved ? c.saved + saved_size<T>(c.weights->shape, c.row_cell[row(i)] + step)
-                   : nullptr;
+    return c.saved ? c.saved + saved_size<T>(c.weights->shape, c.row_cell[row(i)] + step) : nullptr;
   }
   GateSinks<T> sinks(index step, index i, T* saved) const {
     T* shown = c.gates ? c.gates + at(step, i, c.output_time, c.output_batch) : nullptr;
@@ -271,8 +269,8 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
                   index step, index rows, const T* x_gates, Slice& s) {
   const index hidden = l.shape.hidden, g0 = s.group_begin, g1 = s.group_end;
   for (index i = 0; i < rows; ++i) {
-    const auto o = apply_keep_and_mask(at, step, i, at.state(step, i, b.zeros),
-                                       b.kept + i * hidden, b.masked + i * hidden);
+    const auto o = apply_keep_and_mask(at, step, i, at.state(step, i, b.zeros), b.kept + i * hidden,
+                                       b.masked + i * hidden);
     b.carried[i] = o.carried;
     b.operands[i] = o.operand;
     if (s.by_units)  // the others' units are in their caches: ask for all lines at once
@@ -285,9 +283,8 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
   product(l.hh, g0 * per_group, g1 * per_group, rows, b.operands, b.h_gates, h_row, none, 0);
   if (before) {
     for (index i = 0; i < rows; ++i) {
-      gates_before_reset(hidden, g0, g1, x_gates + i * x_row, b.h_gates + i * h_row,
-                         b.operands[i], b.gated + i * hidden,
-                         at.sinks(step, i, at.saved(step, i)));
+      gates_before_reset(hidden, g0, g1, x_gates + i * x_row, b.h_gates + i * h_row, b.operands[i],
+                         b.gated + i * hidden, at.sinks(step, i, at.saved(step, i)));
       b.gated_rows[i] = b.gated + i * hidden;
     }
     if (s.by_units) wait(s);
@@ -322,8 +319,7 @@ void finish_rows(const Places<T>& at, const T* zeros) {
     for (index t = length; t < c.time; ++t) {
       const index cell = t * c.output_time + at.row(i) * c.output_batch + begin;
       clear(c.output + cell, count);
-      for (index gate = 0; gate < gates; ++gate)
-        clear(c.gates + gate * c.gates_gate + cell, count);
+      for (index gate = 0; gate < gates; ++gate) clear(c.gates + gate * c.gates_gate + cell, count);
     }
   }
 }
@@ -390,13 +386,13 @@ struct WeightGradients {
 
 template <class T>
 struct BackwardBuffers {
-  index chunk;       // steps
+  index chunk;        // steps
   index parts, part;  // weight gradients: how many, and which is this thread's
   index part_size;
-  T *weights;                                 // shared, [part]
-  T *d_x, *d_h, *d_n, *gated;                 // by cell; shared between threads by units
-  T *gates, *x_gates, *h_gates, *h_n;         // recomputed
-  T *d_state, *d_operand, *d_input;           // by row, by row, by cell of a product
+  T* weights;                          // shared, [part]
+  T *d_x, *d_h, *d_n, *gated;          // by cell; shared between threads by units
+  T *gates, *x_gates, *h_gates, *h_n;  // recomputed
+  T *d_state, *d_operand, *d_input;    // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
   const T **inputs, **states, **carried, **operands, **rows, **gated_rows;
   T** cell_gates;
@@ -415,8 +411,9 @@ struct BackwardBuffers {
     weights = take<T>(common, parts * part_size);
     Arena& split = s.by_units ? common : own;
     d_x = take<T>(split, cells * gates_row);
-    d_h = after ? take<T>(split, cells * gates_row)
-                : before ? take<T>(split, cells * 2 * l.width) : d_x;
+    d_h = after    ? take<T>(split, cells * gates_row)
+          : before ? take<T>(split, cells * 2 * l.width)
+                   : d_x;
     d_n = take<T>(split, before ? cells * l.width : 0);
     gated = take<T>(split, before ? cells * hidden : 0);
     gates = take<T>(own, c.saved ? 0 : saved_size<T>(l.shape, cells));
@@ -600,8 +597,7 @@ struct Backward {
       if (after)
         backward_after(hidden, g0, g1, saved, state, from, d, x, h);
       else if (before)
-        backward_before(hidden, g0, g1, saved, state, from, d, x, h,
-                        b.d_n + (cell + i) * l.width);
+        backward_before(hidden, g0, g1, saved, state, from, d, x, h, b.d_n + (cell + i) * l.width);
       else
         backward_none(hidden, g0, g1, saved, state, from, d, x);
     }
@@ -613,8 +609,8 @@ struct Backward {
               b.rows, b.d_operand, l.width, static_cast<const T*>(nullptr), 0);
       for (index i = 0; i < rows; ++i)
         backward_before_reset(hidden, g0, g1, b.cell_gates[cell + i], b.operands[cell + i],
-                              at.gradients(step, i), b.d_operand + i * l.width,
-                              d_x + i * gates_row, d_h + i * hh_gates * l.width);
+                              at.gradients(step, i), b.d_operand + i * l.width, d_x + i * gates_row,
+                              d_h + i * hh_gates * l.width);
       add_masked(rows);
       meet();
     }
@@ -701,6 +697,19 @@ struct Backward {
     wait(s);
   }
 
+  // A vector of a group past the last unit is written by no gate, and meets weights of zero in the
+  // products below: it may not hold the NaN of an earlier call.
+  void clear_padding() {
+    if (l.width - hidden < lanes<T>) return;
+    if (!s.by_units || s.rank == 0) {
+      const index cells = b.chunk * s.count;
+      clear(b.d_x, cells * gates_row);
+      if (b.d_h != b.d_x) clear(b.d_h, cells * hh_gates * l.width);
+      if (before) clear(b.d_n, cells * l.width);
+    }
+    meet();
+  }
+
   void start_rows() {
     if (!c.h_0) clear(b.zeros, hidden);
     clear(b.d_state, s.count * l.width);
@@ -727,6 +736,7 @@ struct Backward {
     const bool weights = c.d_weight_ih || c.d_weight_hh || c.d_bias_ih || c.d_bias_hh;
     const index steps = at.steps();
     if (weights) clear_weights();
+    clear_padding();
     start_rows();
     const index chunks = ceil_div(steps, b.chunk);
     for (index k = chunks - 1; k >= 0; --k) {

@@ -5,8 +5,7 @@ namespace tidegate::TIDEGATE_ISA {
 
 template <class T, Vec<T> (*f)(Vec<T>)>
 void elementwise(index size, const T* x, T* y) {
-  for (index i = 0; i < size; i += lanes<T>)
-    store_n(y + i, f(load_n(x + i, size - i)), size - i);
+  for (index i = 0; i < size; i += lanes<T>) store_n(y + i, f(load_n(x + i, size - i)), size - i);
 }
 
 template <class T>
@@ -29,6 +28,7 @@ constexpr Kernels<T> table() {
 #define TIDEGATE_NAME(x) TIDEGATE_TEXT(x)
 
 extern const KernelSet kernels;
-const KernelSet kernels{TIDEGATE_NAME(TIDEGATE_ISA), narrow_weights, table<float>(), table<double>()};
+const KernelSet kernels{TIDEGATE_NAME(TIDEGATE_ISA), narrow_weights, table<float>(),
+                        table<double>()};
 
 }  // namespace tidegate::TIDEGATE_ISA

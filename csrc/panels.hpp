@@ -86,18 +86,21 @@ void for_vectors(const Panels<T>& panels, index unit_begin, index unit_end, inde
 // source (gates * hidden, k), gate by gate.
 template <class T>
 void pack_gates(const Panels<T>& to, const T* source, index hidden, index gates) {
-  for_vectors(to, 0, padded<T>(hidden), hidden, gates, [&](T* at, index stride, index row, index rows) {
-    for (index k = 0; k < to.k; k += lanes<T>) {
-      Vec<T> square[lanes<T>];
-      for (index i = 0; i < lanes<T>; ++i)
-        square[i] = i < rows ? load_n(source + (row + i) * to.k + k, to.k - k) : Vec<T>{};
-      transpose<T>(square);
-      for (index i = 0; i < lanes<T> && k + i < to.k; ++i) store(at + (k + i) * stride, square[i]);
-    }
-  });
+  for_vectors(
+      to, 0, padded<T>(hidden), hidden, gates, [&](T* at, index stride, index row, index rows) {
+        for (index k = 0; k < to.k; k += lanes<T>) {
+          Vec<T> square[lanes<T>];
+          for (index i = 0; i < lanes<T>; ++i)
+            square[i] = i < rows ? load_n(source + (row + i) * to.k + k, to.k - k) : Vec<T>{};
+          transpose<T>(square);
+          for (index i = 0; i < lanes<T> && k + i < to.k; ++i)
+            store(at + (k + i) * stride, square[i]);
+        }
+      });
 }
 
-// The inverse of pack_gates for some units, summed over `parts` packed matrices `part_stride` apart.
+// The inverse of pack_gates for some units, summed over `parts` packed matrices `part_stride`
+// apart.
 template <class T>
 void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* result,
                   index unit_begin, index unit_end, index hidden, index gates) {
@@ -146,22 +149,25 @@ inline void narrow(const Panels<float, BFloat16>& to, const Panels<float>& from)
   for (index i = 0; i < from.size(); ++i) to.data[i] = to_bfloat16(from.data[i]);
 }
 
-// Each column in 255 steps of its own largest weight.
+// Each column in 255 steps of its own largest weight; NaN where one weight is NaN or infinite.
 inline void narrow(const Panels<float, Int8>& to, const Panels<float>& from) {
   for (index vector = 0; vector < from.vectors; ++vector)
     for (index lane = 0; lane < lanes<float>; ++lane) {
       const index p = vector / from.width, stride = from.panel_width(p) * lanes<float>;
-      const index at = p * from.width * from.k * lanes<float> +
-                       vector % from.width * lanes<float> + lane;
+      const index at =
+          p * from.width * from.k * lanes<float> + vector % from.width * lanes<float> + lane;
       float largest = 0;
       for (index k = 0; k < from.k; ++k) {
         const float size = __builtin_fabsf(from.data[at + k * stride]);
-        largest = size > largest ? size : largest;
+        largest = size <= largest ? largest : size;  // a NaN stays, and makes the column NaN
+        if (largest != largest) break;
       }
-      to.scale[vector * lanes<float> + lane] = largest / 127;
-      const float steps = largest > 0 ? 127 / largest : 0;
+      const bool finite = largest <= 3.4028234e38f;
+      to.scale[vector * lanes<float> + lane] = finite ? largest / 127 : __builtin_nanf("");
+      const float steps = finite && largest > 0 ? 127 / largest : 0;
       for (index k = 0; k < from.k; ++k)
-        to.data[at + k * stride] = Int8(__builtin_rintf(from.data[at + k * stride] * steps));
+        to.data[at + k * stride] =
+            finite ? Int8(__builtin_rintf(from.data[at + k * stride] * steps)) : Int8(0);
     }
 }
 
@@ -195,34 +201,34 @@ template <int rows, int vectors, int panels, class T, class S>
 TIDEGATE_INLINE void tile(const Block<T, S>& b) {
   constexpr index size = lanes<T>;
   Vec<T> sum[rows][panels][vectors];
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i)
-    TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
-      TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) sum[i][p][v] = Vec<T>{};
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(p, 0, panels)
+  TIDEGATE_UNROLLED(v, 0, vectors) sum[i][p][v] = Vec<T>{};
   const T* in[rows];
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) in[i] = b.a[i] + b.k0;
+  TIDEGATE_UNROLLED(i, 0, rows) in[i] = b.a[i] + b.k0;
   const index count = b.count, w_row = b.w_row, w_panel = b.w_panel;
   const S* w = b.w + b.k0 * w_row;
   for (index k = 0; k < count; ++k, w += w_row) {
     Vec<T> column[panels][vectors];
-    TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
-      TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v)
-        column[p][v] = load_weight(w + p * w_panel + v * size);
-    TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) {
+    TIDEGATE_UNROLLED(p, 0, panels)
+    TIDEGATE_UNROLLED(v, 0, vectors)
+    column[p][v] = load_weight(w + p * w_panel + v * size);
+    TIDEGATE_UNROLLED(i, 0, rows) {
       const Vec<T> x = broadcast(in[i][k]);
-      TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
-        TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v)
-          sum[i][p][v] = fma(x, column[p][v], sum[i][p][v]);
+      TIDEGATE_UNROLLED(p, 0, panels)
+      TIDEGATE_UNROLLED(v, 0, vectors)
+      sum[i][p][v] = fma(x, column[p][v], sum[i][p][v]);
     }
   }
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i)
-    TIDEGATE_UNROLL for (int p = 0; p < panels; ++p)
-      TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) {
-        const index at = (p * vectors + v) * size;
-        Vec<T> total = sum[i][p][v];
-        if constexpr (std::is_same_v<S, Int8>) total = total * load(b.scale + at);
-        if (b.base) total = load(b.base + i * b.base_row + at) + total;
-        store(b.c + i * b.c_row + at, total);
-      }
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(p, 0, panels)
+  TIDEGATE_UNROLLED(v, 0, vectors) {
+    const index at = (p * vectors + v) * size;
+    Vec<T> total = sum[i][p][v];
+    if constexpr (std::is_same_v<S, Int8>) total = total * load(b.scale + at);
+    if (b.base) total = load(b.base + i * b.base_row + at) + total;
+    store(b.c + i * b.c_row + at, total);
+  }
 }
 
 // Panels taken together by a tile of few rows, which alone would wait for each multiply-add.
@@ -309,31 +315,30 @@ template <class T, int rows, int vectors>
 TIDEGATE_INLINE void outer_tile(index cells, const T* const* x, index m, const T* d, index d_row,
                                 T* sum, index sum_row) {
   Vec<T> acc[rows][vectors];
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i)
-    TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) acc[i][v] = Vec<T>{};
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) acc[i][v] = Vec<T>{};
   for (index cell = 0; cell < cells; ++cell, d += d_row) {
     const T* in = x[cell] + m;
     Vec<T> column[vectors];
-    TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) column[v] = load(d + v * lanes<T>);
-    TIDEGATE_UNROLL for (int i = 0; i < rows; ++i) {
+    TIDEGATE_UNROLLED(v, 0, vectors) column[v] = load(d + v * lanes<T>);
+    TIDEGATE_UNROLLED(i, 0, rows) {
       const Vec<T> value = broadcast(in[i]);
-      TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v)
-        acc[i][v] = fma(value, column[v], acc[i][v]);
+      TIDEGATE_UNROLLED(v, 0, vectors)
+      acc[i][v] = fma(value, column[v], acc[i][v]);
     }
   }
-  TIDEGATE_UNROLL for (int i = 0; i < rows; ++i)
-    TIDEGATE_UNROLL for (int v = 0; v < vectors; ++v) {
-      T* out = sum + i * sum_row + v * lanes<T>;
-      store(out, load(out) + acc[i][v]);
-    }
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) {
+    T* out = sum + i * sum_row + v * lanes<T>;
+    store(out, load(out) + acc[i][v]);
+  }
 }
 
 template <class T, int vectors, int rows>
 void outer_rows(index n, index cells, const T* const* x, index m, const T* d, index d_row, T* sum,
                 index sum_row) {
   if (n == rows) return outer_tile<T, rows, vectors>(cells, x, m, d, d_row, sum, sum_row);
-  if constexpr (rows > 1)
-    outer_rows<T, vectors, rows - 1>(n, cells, x, m, d, d_row, sum, sum_row);
+  if constexpr (rows > 1) outer_rows<T, vectors, rows - 1>(n, cells, x, m, d, d_row, sum, sum_row);
 }
 
 template <class T, int vectors>

@@ -16,7 +16,8 @@
 #endif
 
 #define TIDEGATE_INLINE inline __attribute__((always_inline))
-#define TIDEGATE_UNROLL _Pragma("GCC unroll 32")
+// for (int i = begin; i < end; ++i), written out by the compiler.
+#define TIDEGATE_UNROLLED(i, begin, end) _Pragma("GCC unroll 32") for (int i = begin; i < end; ++i)
 
 namespace tidegate::TIDEGATE_ISA {
 
@@ -168,9 +169,9 @@ TIDEGATE_INLINE void store_n(T* p, Vec<T> v, index n) {
 
 template <class T>
 TIDEGATE_INLINE Vec<T> absolute(Vec<T> a) {
-  constexpr auto sign = std::make_signed_t<std::conditional_t<sizeof(T) == 4, std::uint32_t,
-                                                              std::uint64_t>>(1)
-                        << (8 * sizeof(T) - 1);
+  constexpr auto sign =
+      std::make_signed_t<std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>(1)
+      << (8 * sizeof(T) - 1);
   return (Vec<T>)((Bits<T>)a & ~(Bits<T>{} + sign));
 }
 
@@ -227,15 +228,15 @@ TIDEGATE_INLINE void swap_blocks(Vec<T>& a, Vec<T>& b, std::index_sequence<j...>
 
 template <class T, int size = lanes<T> / 2>
 TIDEGATE_INLINE void transpose(Vec<T> (&rows)[lanes<T>]) {
-  TIDEGATE_UNROLL for (int i = 0; i < lanes<T>; ++i)
-    if (!(i & size))
-      swap_blocks<T, size>(rows[i], rows[i + size], std::make_index_sequence<lanes<T>>());
+  TIDEGATE_UNROLLED(i, 0, lanes<T>)
+  if (!(i & size))
+    swap_blocks<T, size>(rows[i], rows[i + size], std::make_index_sequence<lanes<T>>());
   if constexpr (size > 1) transpose<T, size / 2>(rows);
 }
 
 // Where exp still has a normal result and a normal reciprocal.
 template <class T>
-constexpr T exp_limit = sizeof(T) == 4 ? T(87.33) : T(708.3);
+constexpr T exp_limit = sizeof(T) == 4 ? T(87.336) : T(708.396);
 
 // exp(y) = scale + scale * expm1, with |y| <= exp_limit: 2^n times a polynomial on |r| <= ln2 / 2.
 // float: Cephes' minimax of degree 7; double: the series to r^13, whose rest is below 1e-17.
@@ -249,7 +250,7 @@ TIDEGATE_INLINE void exp_parts(Vec<T> y, Vec<T>& scale, Vec<T>& expm1) {
     constexpr float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                            4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
     q = broadcast(c[0]);
-    TIDEGATE_UNROLL for (int i = 1; i < 6; ++i) q = fma(q, r, broadcast(c[i]));
+    TIDEGATE_UNROLLED(i, 1, 6) q = fma(q, r, broadcast(c[i]));
   } else {
     r = fnma(n, broadcast(0.693147180369123816490), y);
     r = fnma(n, broadcast(1.90821492927058770002e-10), r);
@@ -257,7 +258,7 @@ TIDEGATE_INLINE void exp_parts(Vec<T> y, Vec<T>& scale, Vec<T>& expm1) {
                             1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
                             1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
     q = broadcast(c[0]);
-    TIDEGATE_UNROLL for (int i = 1; i < 12; ++i) q = fma(q, r, broadcast(c[i]));
+    TIDEGATE_UNROLLED(i, 1, 12) q = fma(q, r, broadcast(c[i]));
   }
   expm1 = fma(q * r, r, r);
   scale = pow2(n);

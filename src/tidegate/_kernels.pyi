@@ -113,7 +113,7 @@ def gru_backward(
     d_x_batch: int,
     d_h_0: int,  # OUT (directions, batch, hidden); else 0
     d_keep: int,  # OUT (directions, time, batch, hidden), contiguous, always one a unit, every cell
-    #               written (0 past the length); else 0
+    #               written (0 past the length); else 0, as it must be without keep
     d_weight_ih: int,  # OUT (directions, gates * hidden, input); else 0
     d_weight_hh: int,  # OUT (directions, gates * hidden, hidden); else 0
     d_bias_ih: int,  # OUT (directions, gates * hidden); else 0
