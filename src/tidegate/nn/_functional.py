@@ -32,6 +32,7 @@ from tidegate.nn._layer import (
     check_lengths,
     directions,
     hidden_size,
+    valid_steps,
 )
 
 AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
@@ -134,21 +135,14 @@ class Step(NamedTuple):
 
 def prepare(layer: Layer, direction: int, weights: Direction) -> Step:
     """All steps of one direction at once."""
-    x, hidden, valid = layer.x, hidden_size(layer), valid_steps(layer)
+    x, hidden, lengths = layer.x, hidden_size(layer), layer.lengths
+    valid = None if lengths is None else valid_steps(x, lengths)
     if valid is not None:
         x = torch.where(valid, x, 0)
     gates, candidate = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, hidden)
     units = slice(direction * hidden, (direction + 1) * hidden)
     zone = None if layer.zone is None else layer.zone[..., units]
     return Step(gates, candidate, layer.keep, zone, valid)
-
-
-def valid_steps(layer: Layer) -> Tensor | None:
-    """Which steps lie before each row's end, (time, batch, 1); None where all do."""
-    if layer.lengths is None:
-        return None
-    time = torch.arange(layer.x.size(0), device=layer.x.device)
-    return (time[:, None] < layer.lengths)[..., None]
 
 
 def start(layer: Layer, direction: int) -> tuple[Tensor, Tensor | None]:

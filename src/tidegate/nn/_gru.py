@@ -221,7 +221,6 @@ class GRU(nn.GRU):
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | Sequence[Tensor] | None = None,
-        *,
         lengths: Tensor | Sequence[int] | None = None,
         keep: Tensor | None = None,
         return_gates: bool = False,

@@ -95,6 +95,12 @@ def hidden_size(layer: Layer) -> int:
     return layer.weights[1].size(1)
 
 
+def valid_steps(x: Tensor, lengths: Tensor) -> Tensor:
+    """Which steps of x (time, batch, ...) lie before each row's end, (time, batch, 1)."""
+    time = torch.arange(x.size(0), device=x.device)
+    return (time[:, None] < lengths)[..., None]
+
+
 def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor.to(dtype)`, which takes its time even where there is nothing to do."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._higher_order_ops import scan
 
 from tidegate.nn import _functional
-from tidegate.nn._layer import Direction, Layer, Outputs, Plan, directions, hidden_size
+from tidegate.nn._layer import Direction, Layer, Outputs, Plan, directions, hidden_size, valid_steps
 
 OPSET = 14
 SHUT_OPEN = 100.0  # its sigmoid is one: the reset gate of a GRU that has none
@@ -58,7 +58,7 @@ def _node(layer: Layer, plan: Plan, weights: list[Direction]) -> tuple[Tensor, T
     output = output.transpose(1, 2).reshape(time, batch, count * hidden)
     if layer.lengths is None:
         return output, h_n
-    valid = _functional.valid_steps(layer)
+    valid = valid_steps(layer.x, layer.lengths)
     h_0 = torch.zeros_like(h_n) if layer.h_0 is None else layer.h_0
     return torch.where(valid, output, 0), torch.where((layer.lengths > 0)[:, None], h_n, h_0)
 
@@ -101,7 +101,8 @@ def _scan(layer: Layer, plan: Plan, direction: int, weights: Direction) -> tuple
         return h, output.clone()
 
     every = [getattr(steps, field) for field in present]
-    h_n, output = scan(advance, h_0, every, reverse=bool(direction))
+    # A copy: torch's scan loses its way in a view that begins at a symbolic place.
+    h_n, output = scan(advance, h_0.clone(), every, reverse=bool(direction))
     return output, h_n
 
 

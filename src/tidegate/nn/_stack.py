@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tidegate.nn._layer import GATES, Layer, Outputs, Plan
+from tidegate.nn._layer import GATES, Layer, Outputs, Plan, valid_steps
 from tidegate.nn._road import gru_layer
 
 STACKS = ("plain", "residual", "dense")
@@ -92,6 +92,8 @@ def run(
 ) -> StackOutputs:
     """Run every layer; `weights` are those of each layer, of every kind, direction by direction."""
     below, states, gates = inputs.x, [], []
+    if stack == "residual" and inputs.lengths is not None:  # past its length a row adds nothing
+        below = torch.where(valid_steps(below, inputs.lengths), below, 0)
     for index, of_layer in enumerate(weights):
         top = index == len(weights) - 1
         # Only the top layer's results are seen; those below are time first, as torch's, so that
