@@ -4,6 +4,8 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -113,6 +115,19 @@ constexpr double worth_a_barrier = 1.5e4;  // flops of a step
 constexpr double heavy_weights = 8e6;      // bytes of weight_hh
 constexpr index few_rows = 16;             // of a thread
 
+// Where other processes want the cores, the thread waited for is often not running, and each step
+// waits for the scheduler. After a call that met this, small steps are taken by one thread for a
+// while; the result is the same to the bit.
+constexpr double too_small_when_crowded = 4e6;  // flops of a step
+constexpr int crowded_yields = 16;
+constexpr std::chrono::milliseconds crowded_for{500};
+using Clock = std::chrono::steady_clock;
+std::atomic<Clock::rep> crowded_until{0};
+
+bool crowded() {
+  return Clock::now().time_since_epoch().count() < crowded_until.load(std::memory_order_relaxed);
+}
+
 template <class T>
 Split choose_split(const Call<T>& c, int threads) {
   const Shape& shape = c.weights->shape;
@@ -122,8 +137,17 @@ Split choose_split(const Call<T>& c, int threads) {
   if (threads <= 1 || step * c.time < worth_a_thread) return {1, false};
   const bool heavy = weights * sizeof(T) > heavy_weights && c.batch < few_rows * threads;
   const int useful = int(std::min<index>(threads, groups));
-  if ((c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier) return {useful, true};
+  const bool by_units = (c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier;
+  if (by_units && !(step < too_small_when_crowded && crowded())) return {useful, true};
   return {int(std::min<index>(threads, c.batch)), false};
+}
+
+void notice_crowd(const std::vector<Slice>& slices) {
+  int yields = 0;
+  for (const Slice& slice : slices) yields += slice.by_units ? slice.yields : 0;
+  if (yields > crowded_yields)
+    crowded_until.store((Clock::now() + crowded_for).time_since_epoch().count(),
+                        std::memory_order_relaxed);
 }
 
 // The rows of a call, longest first, and the slices that share them.
@@ -166,7 +190,7 @@ void share(const Call<T>& c, Split split, Shares& to) {
     to.slices.push_back({to.rows.data() + from, to.lengths.data() + from, count,
                          split.by_units ? groups * rank / ranks : 0,
                          split.by_units ? groups * (rank + 1) / ranks : groups, rank, ranks,
-                         split.by_units, &to.barrier, 0});
+                         split.by_units, &to.barrier, 0, 0});
   }
 }
 
@@ -240,6 +264,7 @@ void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared
                 [&](int i) { i < ranks[0] ? work(0, i) : work(1, i - ranks[0]); });
   else
     for (int d = 0; d < directions; ++d) in_parallel(ranks[d], [&](int i) { work(d, i); });
+  for (int d = 0; d < directions; ++d) notice_crowd(shares[d].slices);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@
 namespace tidegate::TIDEGATE_ISA {
 
 constexpr index chunk_bytes = 256 * 1024;  // of the largest buffer, a part of the second cache
-constexpr index product_rows = 48;         // cells of a product whose result is used at once
+constexpr index product_rows = 48;  // cells of a product whose result is used at once
 
 // Cells that a chunk has at least, if there are so many. A chunk reads all input weights once, and
 // backward reads and writes all weight gradients: the larger they are, the more cells must share.
@@ -39,10 +39,10 @@ T* take(Arena& arena, index count) {
 template <class T, class S = T>
 struct Layout {
   Shape shape;
-  index gates, width;            // width: units, padded to whole groups
-  Panels<T, S> ih, hh, hh_n;     // forward
+  index gates, width;  // width: units, padded to whole groups
+  Panels<T, S> ih, hh, hh_n;  // forward
   Panels<T> ih_t, hh_t, hh_n_t;  // backward
-  T *bias_x, *bias_hn;           // [group][gate][unit]; [unit], after alone
+  T *bias_x, *bias_hn;  // [group][gate][unit]; [unit], after alone
   std::size_t bytes;
 
   Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
@@ -386,13 +386,13 @@ struct WeightGradients {
 
 template <class T>
 struct BackwardBuffers {
-  index chunk;        // steps
+  index chunk;  // steps
   index parts, part;  // weight gradients: how many, and which is this thread's
   index part_size;
-  T* weights;                          // shared, [part]
-  T *d_x, *d_h, *d_n, *gated;          // by cell; shared between threads by units
+  T* weights;  // shared, [part]
+  T *d_x, *d_h, *d_n, *gated;  // by cell; shared between threads by units
   T *gates, *x_gates, *h_gates, *h_n;  // recomputed
-  T *d_state, *d_operand, *d_input;    // by row, by row, by cell of a product
+  T *d_state, *d_operand, *d_input;  // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
   const T **inputs, **states, **carried, **operands, **rows, **gated_rows;
   T** cell_gates;

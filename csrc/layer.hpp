@@ -41,32 +41,32 @@ struct Call {
   index x_time, x_batch;
   const std::int64_t* offsets;  // IN  (time,): step t begins at row offsets[t] of x and output
   const std::int64_t* lengths;  // IN  (batch,)
-  const T* keep;                // IN   (time, batch, hidden or 1): h <- keep * h before each step
+  const T* keep;  // IN   (time, batch, hidden or 1): h <- keep * h before each step
   index keep_time, keep_batch, keep_unit;
   const T* mask;  // IN   (batch, hidden): multiplies h where it meets the weights
-  const T* h_0;   // IN   (batch, hidden)
-  T* output;      // OUT  (time, batch, hidden); IN for backward
+  const T* h_0;  // IN   (batch, hidden)
+  T* output;  // OUT  (time, batch, hidden); IN for backward
   index output_time, output_batch;
-  T* h_n;                 // OUT  (batch, hidden)
-  T* saved;               // OUT  gates, for backward: cell (row_cell[b] + step)
+  T* h_n;  // OUT  (batch, hidden)
+  T* saved;  // OUT  gates, for backward: cell (row_cell[b] + step)
   const index* row_cell;  // IN   (batch,)
-  T* gates;               // OUT  (gate, time, batch, hidden), strides as output
+  T* gates;  // OUT  (gate, time, batch, hidden), strides as output
   index gates_gate;
 
   // backward alone
   const T* d_output;  // IN
   index d_output_time, d_output_batch;
-  const T* d_h_n;    // IN   (batch, hidden)
+  const T* d_h_n;  // IN   (batch, hidden)
   const T* d_gates;  // IN
   index d_gates_gate, d_gates_time, d_gates_batch;
   T* d_x;  // OUT  (time, batch, input)
   index d_x_time, d_x_batch;
-  T* d_h_0;        // OUT  (batch, hidden)
-  T* d_keep;       // OUT  (time, batch, hidden)
+  T* d_h_0;  // OUT  (batch, hidden)
+  T* d_keep;  // OUT  (time, batch, hidden)
   T* d_weight_ih;  // OUT  (gates * hidden, input)
   T* d_weight_hh;  // OUT  (gates * hidden, hidden)
-  T* d_bias_ih;    // OUT  (gates * hidden,)
-  T* d_bias_hh;    // OUT  (gates * hidden,)
+  T* d_bias_ih;  // OUT  (gates * hidden,)
+  T* d_bias_hh;  // OUT  (gates * hidden,)
 };
 
 // One flag a thread, each on its own cache line.
@@ -80,7 +80,7 @@ struct Barrier {
 // Threads that split the units (`by_units`) meet at the barrier at each step; threads that split
 // the rows meet once, to add up their weight gradients.
 struct Slice {
-  const index* rows;     // batch indices
+  const index* rows;  // batch indices
   const index* lengths;  // their lengths
   index count;
   index group_begin, group_end;
@@ -88,6 +88,7 @@ struct Slice {
   bool by_units;
   Barrier* barrier;
   int epoch;
+  int yields;  // how often waiting was so long that the core was offered to others
 };
 
 // Takes pieces off a block of memory; with a null base it only counts.

@@ -32,6 +32,7 @@ inline void wait(Slice& slice) {
       } else {
         sched_yield();
         spins = 1000;
+        ++slice.yields;
       }
     }
 }
