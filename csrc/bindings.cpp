@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "dispatch.hpp"
@@ -316,6 +317,12 @@ NB_MODULE(_kernels, m) {
   m.attr("STORED_BFLOAT16") = int(stored_bfloat16);
   m.attr("STORED_INT8") = int(stored_int8);
   m.def("isas", &available_isas);
+  m.def(
+      "same_bytes",
+      [](address a, address b, std::size_t size) {
+        return std::memcmp(as<const char>(a), as<const char>(b), size) == 0;
+      },
+      "a"_a, "b"_a, "size"_a);
   m.def("default_threads", &default_threads);
 
   nb::class_<Weights>(m, "Weights")

@@ -238,18 +238,15 @@ constexpr int panels_at_once(int rows, int vectors) {
   return most < fits ? most : fits < 1 ? 1 : fits;
 }
 
-template <int rows, int vectors, class T, class S>
-void tile_panels(const Block<T, S>& b, index panels) {
-  constexpr int most = panels_at_once(rows, vectors);
-  index p = 0;
-  for (; p + most <= panels; p += most) tile<rows, vectors, most>(b.at(0, p, vectors));
-  if constexpr (most > 1)
-    for (; p < panels; ++p) tile<rows, vectors, 1>(b.at(0, p, vectors));
+template <int rows, int vectors, int at_once, class T, class S>
+void tile_panels(const Block<T, S>& b, index panels, index p = 0) {
+  for (; p + at_once <= panels; p += at_once) tile<rows, vectors, at_once>(b.at(0, p, vectors));
+  if constexpr (at_once > 1) tile_panels<rows, vectors, at_once / 2>(b, panels, p);
 }
 
 template <int vectors, int rows, class T, class S>
 void tile_rows_of(index n, const Block<T, S>& b, index panels) {
-  if (n == rows) return tile_panels<rows, vectors>(b, panels);
+  if (n == rows) return tile_panels<rows, vectors, panels_at_once(rows, vectors)>(b, panels);
   if constexpr (rows > 1) tile_rows_of<vectors, rows - 1>(n, b, panels);
 }
 

@@ -21,6 +21,9 @@ def isas() -> list[str]:
 def default_threads() -> int:
     """Threads for a caller who names none: OpenMP's number; 1 in a forked child."""
 
+def same_bytes(a: int, b: int, size: int) -> bool:
+    """Whether two stretches of memory hold the same bytes."""
+
 class Weights:
     """The packed weights of one direction of one layer: a snapshot, immutable, thread-safe.
 

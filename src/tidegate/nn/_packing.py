@@ -7,12 +7,11 @@ packing and stops at the first byte that differs.
 
 from __future__ import annotations
 
-import ctypes
+import weakref
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from tidegate import _kernels
 from tidegate.nn._layer import Direction, Layer, Plan, directions
@@ -25,23 +24,23 @@ RESETS = {
 # Above so many rows (steps times batch) packing is under a twentieth of the work.
 KEEP_UP_TO_ROWS = 512
 
-_differing_bytes = ctypes.CDLL(None).memcmp
-_differing_bytes.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-
 
 class _Entry(NamedTuple):
+    weight_hh: weakref.ref  # whose number the entry goes by
     reset: str
     backward: bool
     copies: tuple[Tensor | None, ...]
     packed: _kernels.Weights
 
     def serves(self, weights: Direction, reset: str, backward: bool) -> bool:
+        if self.weight_hh() is not weights.weight_hh:
+            return False
         if self.reset != reset or self.backward < backward:
             return False
         return all(map(_same, weights, self.copies))
 
 
-_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight_hh -> _Entry
+_kept: dict[int, _Entry] = {}  # by id of weight_hh
 
 
 def pack(layer: Layer, plan: Plan, backward: bool) -> list[_kernels.Weights | None]:
@@ -53,12 +52,14 @@ def pack(layer: Layer, plan: Plan, backward: bool) -> list[_kernels.Weights | No
 
 
 def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
-    entry = _kept.get(weights.weight_hh)
+    key = id(weights.weight_hh)
+    entry = _kept.get(key)
     if entry is not None and entry.serves(weights, reset, backward):
         return entry.packed
     packed = _pack(weights, reset, backward)
     copies = tuple(None if w is None else w.detach().clone() for w in weights)
-    _kept[weights.weight_hh] = _Entry(reset, backward, copies, packed)
+    alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
+    _kept[key] = _Entry(alive, reset, backward, copies, packed)
     return packed
 
 
@@ -69,7 +70,7 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
         a.shape == b.shape
         and a.is_contiguous()
         and a.dtype == b.dtype
-        and not _differing_bytes(a.data_ptr(), b.data_ptr(), b.nbytes)
+        and _kernels.same_bytes(a.data_ptr(), b.data_ptr(), b.nbytes)
     )
 
 
