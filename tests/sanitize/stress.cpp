@@ -20,7 +20,9 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "dispatch.hpp"
 
@@ -90,13 +92,16 @@ struct Inputs {
   Array<T> weight_ih, weight_hh, bias_ih, bias_hh;
   Array<T> x, h_0, keep, mask, d_output, d_h_n, d_gates;
   std::unique_ptr<std::int64_t[]> lengths;
-  Scratch packed;
-  Packed<T> weights;
+  Packed<T> weights, narrow;  // `narrow`: what forward reads, as wide as `weights` or not
+  Scratch packed, packed_narrow;
   Call<T> call{};  // sizes and inputs; the outputs are filled in by `Outputs`
   bool saved;
 
   Inputs(Random& random, Sizes sizes)
-      : packed(sizeof(T) * tidegate::kernels_of<T>().packed_size(sizes.shape, true)) {
+      : weights{sizes.shape, nullptr, true, tidegate::stored_native},
+        narrow{sizes.shape, nullptr, false, sizeof(T) == 4 ? int(between(random, 0, 2)) : 0},
+        packed(memory_of(weights)),
+        packed_narrow(memory_of(narrow)) {
     const auto [shape, time, batch] = sizes;
     const index gates = tidegate::gates_of(shape.reset), hidden = shape.hidden;
     const index states = batch * hidden, cells = time * batch;
@@ -119,7 +124,6 @@ struct Inputs {
     }
     saved = coin(random);
 
-    call.weights = &weights;
     call.time = time;
     call.batch = batch;
     call.reverse = coin(random);
@@ -142,15 +146,29 @@ struct Inputs {
     call.d_x_batch = shape.input;
     call.d_x_time = batch * shape.input;
     poison_past_lengths();
-    weights = {shape, reinterpret_cast<T*>(packed.memory.get()), true};
+    weights.memory = reinterpret_cast<T*>(packed.memory.get());
     tidegate::kernels_of<T>().pack(weights, weight_ih.get(), weight_hh.get(), bias_ih.get(),
                                    bias_hh.get());
+    narrow_weights();
   }
   Inputs(const Inputs&) = delete;
 
   index length(index row) const { return lengths ? lengths[row] : call.time; }
 
  private:
+  static std::size_t memory_of(const Packed<T>& p) {
+    return tidegate::kernels_of<T>().packed_bytes(p.shape, p.storage, p.backward);
+  }
+
+  void narrow_weights() {
+    if (narrow.storage == tidegate::stored_native) {
+      narrow = weights;
+    } else if constexpr (sizeof(T) == 4) {
+      narrow.memory = reinterpret_cast<T*>(packed_narrow.memory.get());
+      tidegate::kernels().narrow_weights(narrow, weights);
+    }
+  }
+
   void poison_past_lengths() {
     const auto poison = [&](const Array<T>& array, index width) {
       if (!array.get()) return;
@@ -254,7 +272,9 @@ template <class T>
 std::unique_ptr<Outputs<T>> run(const Inputs<T>& in, int ranks, bool by_units) {
   auto out = std::make_unique<Outputs<T>>(in);
   const auto& k = tidegate::kernels_of<T>();
+  out->call.weights = &in.narrow;
   run(in, out->call, ranks, by_units, k.forward_scratch, k.forward_shared, k.forward);
+  out->call.weights = &in.weights;
   run(in, out->call, ranks, by_units, k.backward_scratch, k.backward_shared, k.backward);
   return out;
 }
@@ -305,8 +325,8 @@ void check_many(const char* isa, int small, int large) {
   for (int i = 0; i < small + large; ++i) {
     Random random(i);
     const Sizes sizes = i < small ? small_sizes(random) : long_sizes(random);
-    check<T>(random, sizes, std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") +
-                                std::to_string(i));
+    check<T>(random, sizes,
+             std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") + std::to_string(i));
   }
 }
 
