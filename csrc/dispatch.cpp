@@ -119,7 +119,7 @@ constexpr index few_rows = 16;             // of a thread
 // waits for the scheduler. After a call that met this, small steps are taken by one thread for a
 // while; the result is the same to the bit.
 constexpr double too_small_when_crowded = 4e6;  // flops of a step
-constexpr int crowded_yields = 16;
+constexpr double crowded_wait = 1e-3;  // seconds of a call
 constexpr std::chrono::milliseconds crowded_for{500};
 using Clock = std::chrono::steady_clock;
 std::atomic<Clock::rep> crowded_until{0};
@@ -143,9 +143,9 @@ Split choose_split(const Call<T>& c, int threads) {
 }
 
 void notice_crowd(const std::vector<Slice>& slices) {
-  int yields = 0;
-  for (const Slice& slice : slices) yields += slice.by_units ? slice.yields : 0;
-  if (yields > crowded_yields)
+  double waited = 0;
+  for (const Slice& slice : slices) waited += slice.by_units ? slice.waited : 0;
+  if (waited > crowded_wait)
     crowded_until.store((Clock::now() + crowded_for).time_since_epoch().count(),
                         std::memory_order_relaxed);
 }

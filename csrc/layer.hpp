@@ -88,7 +88,7 @@ struct Slice {
   bool by_units;
   Barrier* barrier;
   int epoch;
-  int yields;  // how often waiting was so long that the core was offered to others
+  double waited;  // OUT seconds at barriers, beyond what spinning covers
 };
 
 // Takes pieces off a block of memory; with a null base it only counts.

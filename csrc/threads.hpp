@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sched.h>
+#include <time.h>
 
 #include "layer.hpp"
 #include "vec.hpp"
@@ -16,6 +17,12 @@ TIDEGATE_INLINE void relax() {
 #endif
 }
 
+inline double seconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
+}
+
 // Waits until all threads of the slice have come this far. Each writes its own flag (release) and
 // reads the others' (acquire), so what was written before the barrier is seen after it. A thread
 // spins for some microseconds and then yields: where a neighbour holds the core, spinning would
@@ -25,16 +32,16 @@ inline void wait(Slice& slice) {
   const int epoch = ++slice.epoch;
   Barrier::Flag* flags = slice.barrier->flags;
   __atomic_store_n(&flags[slice.rank].epoch, epoch, __ATOMIC_RELEASE);
-  for (int other = 0; other < slice.ranks; ++other)
-    for (int spins = 0; __atomic_load_n(&flags[other].epoch, __ATOMIC_ACQUIRE) < epoch;) {
-      if (++spins < 2000) {
-        relax();
-      } else {
-        sched_yield();
-        spins = 1000;
-        ++slice.yields;
-      }
-    }
+  for (int other = 0; other < slice.ranks; ++other) {
+    const int& flag = flags[other].epoch;
+    int spins = 0;
+    while (__atomic_load_n(&flag, __ATOMIC_ACQUIRE) < epoch && ++spins < 2000) relax();
+    if (spins < 2000) continue;
+    const double begin = seconds();
+    for (spins = 0; __atomic_load_n(&flag, __ATOMIC_ACQUIRE) < epoch; ++spins)
+      spins % 1000 ? relax() : void(sched_yield());
+    slice.waited += seconds() - begin;
+  }
 }
 
 }  // namespace tidegate::TIDEGATE_ISA
