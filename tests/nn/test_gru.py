@@ -288,3 +288,13 @@ def test_checkpointing_changes_nothing():
     kept = torch.utils.checkpoint.checkpoint(gru, x, use_reentrant=False)
     actual = torch.autograd.grad(kept.output.sum(), [x, *gru.parameters()])
     assert all(map(torch.equal, actual, expected))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
+def test_dynamic_quantization_leaves_it_whole():
+    model = nn.Sequential(GRU(4, 6)).eval()
+    x = torch.randn(5, 3, 4)
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.GRU, nn.Linear})
+    assert type(quantized[0]) is GRU
+    assert torch.equal(quantized(x).output, model(x).output)

@@ -56,6 +56,16 @@ def _last(output: Tensor | PackedSequence, h_n: Tensor | tuple[Tensor, ...]) -> 
     return top.movedim(0, -2).flatten(-2)
 
 
-# So that an exported program that returns them can be saved.
+def _from_fields_or_iterable(fields):
+    """As a named tuple is made, and as a tuple is: code that maps over results does either."""
+
+    def new(cls, *given, **named):
+        return fields(cls, *(given[0] if len(given) == 1 and not named else given), **named)
+
+    return new
+
+
 for _result in (Gates, GRUResult, GRUResultWithGates):
+    _result.__new__ = _from_fields_or_iterable(_result.__new__)
+    # So that an exported program that returns them can be saved.
     _pytree._register_namedtuple(_result, serialized_type_name=f"tidegate.nn.{_result.__name__}")
