@@ -293,7 +293,7 @@ def test_the_looks_of_a_gru_with_options():
 
 WRONG = [
     ({"reset": "during"}, "reset must be one of after, before, none, but it is 'during'"),
-    ({"memory": "forget"}, "memory must be one of recompute, save, but it is 'forget'"),
+    ({"memory": "forget"}, "memory must be one of save, recompute, but it is 'forget'"),
     ({"stack": "tower"}, "stack must be one of plain, residual, dense, but it is 'tower'"),
     ({"init": "zeros"}, "init must be one of torch, orthogonal, chrono, but it is 'zeros'"),
     ({"zoneout": 1.0}, r"zoneout must be a number in \[0, 1\), but it is 1.0"),

@@ -28,13 +28,13 @@ def as_layer(tensors: tuple[Tensor | None, ...]) -> Layer:
 
 
 class EagerLayer(Function):
-    """A layer outside every transform: packs once for both passes, and may keep the gates."""
+    """A layer outside every transform; it keeps the gates and the packed weights, or neither."""
 
     @staticmethod
     def forward(ctx, plan: Plan, save: bool, *tensors: Tensor | None) -> Outputs:
         """Run the kernel."""
         layer = as_layer(tensors)
-        ctx.packed = pack(layer, plan, backward=True)
+        ctx.packed = pack(layer, plan, backward=True) if save else None
         saved = _kernel.saved_buffer(layer, plan, ctx.packed) if save else None
         outputs = _kernel.forward(layer, plan, ctx.packed, saved)
         ctx.plan = plan
