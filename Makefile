@@ -28,7 +28,7 @@ format: $(VENV)/setup.stamp
 	$(BIN)/clang-format -i $(CPP)
 
 docs: $(VENV)/setup.stamp
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)-bench/bench.stamp
 	$(VENV)-bench/bin/python benchmarks/cpu.py

@@ -59,7 +59,7 @@ def test_the_stub_describes_the_module_that_was_built():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
-@pytest.mark.parametrize("first, second", [("torch", "tidegate"), ("tidegate", "torch")])
+@pytest.mark.parametrize(("first", "second"), [("torch", "tidegate"), ("tidegate", "torch")])
 def test_one_openmp_serves_torch_and_us_whoever_comes_first(first, second):
     pytest.importorskip("torch")
     script = f"""
