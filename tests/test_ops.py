@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from helpers import assert_matches, double, gru_inputs
 from tidegate import reference
-from tidegate.ops import gru, gru_step, pack_gru
+from tidegate.ops import Stepper, gru, gru_step, pack_gru
 
 seed = st.integers(0, 2**32 - 1)
 size = st.integers(1, 17)
@@ -104,6 +104,44 @@ def test_packed_weights_are_a_copy():
     for array in weights:
         array[:] = np.nan
     assert np.array_equal(gru_step(x[0], h_0, packed), expected)
+
+
+@resets
+@pytest.mark.parametrize("threads", [1, 2])
+@given(seed, size, size, size)
+def test_a_stepper_gives_the_bits_of_the_sequence(reset, threads, seed, batch, features, hidden):
+    x, h_0, *weights = gru_inputs(seed, 4, batch, features, hidden, np.float32, reset)
+    _, _, *above = gru_inputs(seed + 1, 4, batch, hidden, 7, np.float32, reset)
+    stepper = Stepper([pack_gru(*w, reset=reset) for w in (weights, above)], batch, threads)
+    stepper.states[0][:] = h_0
+    steps = np.stack([stepper.step(row).copy() for row in x])
+    below, _ = gru(x, h_0, *weights, reset=reset)
+    assert np.array_equal(steps, gru(below, None, *above, reset=reset)[0])
+
+
+@pytest.mark.parametrize(("storage", "digits"), [("bfloat16", 2**-8), ("int8", 1 / 127)])
+def test_narrow_weights_are_near(storage, digits):
+    x, h_0, *weights = gru_inputs(0, 1, 3, 20, 40, np.float32)
+    exact, narrow = (
+        gru_step(x[0], h_0, pack_gru(*weights, storage=s)) for s in ("native", storage)
+    )
+    error = np.abs(exact - narrow).max()
+    assert 0 < error < digits
+    with pytest.raises(TypeError, match="float32 weights"):
+        pack_gru(*(w.astype(np.float64) for w in weights), storage=storage)
+    with pytest.raises(ValueError, match="storage must be"):
+        pack_gru(*weights, storage="int4")
+
+
+def test_a_stepper_refuses_what_does_not_fit():
+    _, _, *weights = gru_inputs(0, 1, 2, 3, 5)
+    packed = pack_gru(*weights)
+    with pytest.raises(ValueError, match=r"x must have shape \(2, 3\), not \(2, 4\)"):
+        Stepper([packed], 2).step(np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="each layer must take what the one before gives"):
+        Stepper([packed, packed])
+    with pytest.raises(ValueError, match="one layer or more"):
+        Stepper([])
 
 
 WRONG_SHAPES = {

@@ -18,6 +18,8 @@ from tidegate import _kernels
 from tidegate._shapes import check_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int
     from numpy.typing import ArrayLike
 
@@ -28,6 +30,7 @@ RESETS = {
     "before": _kernels.RESET_BEFORE,
     "none": _kernels.RESET_NONE,
 }
+STORAGES = {"bfloat16": _kernels.STORED_BFLOAT16, "int8": _kernels.STORED_INT8}
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,18 @@ def pack_gru(
     bias_hh: Float[Array, " gates"] | None = None,
     *,
     reset: str = "after",
+    storage: str = "native",
 ) -> PackedGRU:
-    """Pack weights once for many calls of `gru_step`.
+    """Pack weights once for many calls of `gru_step`, or for a `Stepper`.
+
+    Args:
+        weight_ih, weight_hh, bias_ih, bias_hh, reset: as in `gru`.
+        storage: "native"; or, of float32 weights, "bfloat16" or "int8" (255 steps of the largest
+            weight of each row), which take a half or a quarter of the memory and are rounded to
+            three or two digits. States and arithmetic stay float32.
 
     Raises:
-        ValueError: sizes disagree, or `reset` is unknown.
+        ValueError: sizes disagree, or `reset` or `storage` is unknown.
         TypeError: an array is neither float32 nor float64, or dtypes are mixed.
     """
     if reset not in RESETS:
@@ -69,6 +79,12 @@ def pack_gru(
     features = arrays[0].shape[1]
     double, addresses = dtype == np.float64, map(_address, arrays)
     kernel = _kernels.Weights(double, RESETS[reset], features, hidden, *addresses, backward=False)
+    if storage != "native":
+        if storage not in STORAGES:
+            raise ValueError(f"storage must be 'native', 'bfloat16' or 'int8', not {storage!r}")
+        if double:
+            raise TypeError(f"storage {storage!r} is of float32 weights, not of float64")
+        kernel = kernel.narrow(STORAGES[storage])
     return PackedGRU(kernel, dtype, features, hidden, gates)
 
 
@@ -99,6 +115,55 @@ def gru_step(
     h = _array("h", h, weights.dtype, len(x), weights.hidden_size)
     _, h_n, _ = _forward(weights, x[None], h, threads=threads)
     return h_n
+
+
+class Stepper:
+    """A stack of layers, one step at a time, in buffers of its own: a step allocates nothing.
+
+    >>> ones = np.ones((3, 1))
+    >>> stepper = Stepper([pack_gru(ones, ones)])
+    >>> for _ in range(2):
+    ...     h = stepper.step(np.ones((1, 1)))
+    >>> h.round(4)
+    array([[0.3468]])
+
+    Attributes:
+        states: the state of each layer, (batch, hidden); they may be written to.
+    """
+
+    def __init__(self, layers: Sequence[PackedGRU], batch: int = 1, threads: int = 1) -> None:
+        """Start from states of zero.
+
+        Args:
+            layers: what `pack_gru` returned for each; each takes what the one before gives.
+            batch: rows, each a stream of its own.
+            threads: at most so many; more than one pays from about 256 units.
+
+        Raises:
+            ValueError: there are no layers or rows, or two layers do not fit.
+        """
+        kernels = [layer.kernel for layer in layers]
+        self._cell = _kernels.Cell(kernels, batch, threads)
+        dtype = layers[0].dtype
+        self._x = np.empty((batch, layers[0].input_size), dtype)
+        ends = np.cumsum([batch * layer.hidden_size for layer in layers])
+        self._h = np.zeros(ends[-1], dtype)
+        self.states = [part.reshape(batch, -1) for part in np.split(self._h, ends[:-1])]
+        self._last = self.states[-1]
+        self._addresses = _address(self._x), _address(self._h)
+
+    def step(self, x: Float[Array, "batch features"]) -> Float[Array, "batch hidden"]:
+        """Take one step; return the last layer's state, which the next step overwrites.
+
+        Raises:
+            ValueError: `x` does not have that shape.
+            TypeError: `x` cannot be converted without loss of kind.
+        """
+        if np.shape(x) != self._x.shape:
+            raise ValueError(f"x must have shape {self._x.shape}, not {np.shape(x)}")
+        np.copyto(self._x, x, casting="same_kind")
+        self._cell.step(*self._addresses)
+        return self._last
 
 
 def gru(
