@@ -132,6 +132,8 @@ struct Input {
   address mask, h_0, output;
   index output_time, output_batch;
   address saved;
+  address zone;
+  index zone_time, zone_batch, zone_unit;
 };
 
 template <class T>
@@ -152,6 +154,10 @@ Call<T> call_of(const Weights& w, int direction, const Input& in) {
   c.keep_batch = in.keep_batch;
   c.keep_unit = in.keep_unit;
   c.mask = shifted<const T>(in.mask, state);
+  c.zone = shifted<const T>(in.zone, direction * hidden * in.zone_unit);
+  c.zone_time = in.zone_time;
+  c.zone_batch = in.zone_batch;
+  c.zone_unit = in.zone_unit;
   c.h_0 = shifted<const T>(in.h_0, state);
   c.output = as<T>(in.output) + direction * hidden;
   c.output_time = in.output_time;
@@ -179,12 +185,14 @@ void gru_forward(const Weights& forward, const Weights* reverse, int threads, in
                  index batch, address x, index x_time, index x_batch, address offsets,
                  address lengths, address keep, index keep_time, index keep_batch, index keep_unit,
                  address mask, address h_0, address output, index output_time, index output_batch,
-                 address h_n, address saved, address gates, index gates_gate) {
+                 address h_n, address saved, address gates, index gates_gate, address zone,
+                 index zone_time, index zone_batch, index zone_unit) {
   require_pair(forward, reverse);
   require_lengths(offsets, lengths);
-  const Input in{time,    batch,  x,           x_time,       x_batch,   offsets,
-                 lengths, keep,   keep_time,   keep_batch,   keep_unit, mask,
-                 h_0,     output, output_time, output_batch, saved};
+  const Input in{time,      batch,      x,           x_time,       x_batch,   offsets,
+                 lengths,   keep,       keep_time,   keep_batch,   keep_unit, mask,
+                 h_0,       output,     output_time, output_batch, saved,     zone,
+                 zone_time, zone_batch, zone_unit};
   nb::gil_scoped_release release;
   if (forward.is_double())
     forward_as<double>(forward, reverse, threads, in, h_n, gates, gates_gate);
@@ -240,14 +248,16 @@ void gru_backward(const Weights& forward, const Weights* reverse, int threads, i
                   address d_h_n, address d_gates, index d_gates_gate, index d_gates_time,
                   index d_gates_batch, address d_x, index d_x_time, index d_x_batch, address d_h_0,
                   address d_keep, address d_weight_ih, address d_weight_hh, address d_bias_ih,
-                  address d_bias_hh) {
+                  address d_bias_hh, address zone, index zone_time, index zone_batch,
+                  index zone_unit) {
   require_pair(forward, reverse);
   require_lengths(offsets, lengths);
   if (!forward.backward() || (reverse && !reverse->backward()))
     throw std::invalid_argument("gru_backward: Weights packed with backward=True expected");
-  const Input in{time,    batch,  x,           x_time,       x_batch,   offsets,
-                 lengths, keep,   keep_time,   keep_batch,   keep_unit, mask,
-                 h_0,     output, output_time, output_batch, saved};
+  const Input in{time,      batch,      x,           x_time,       x_batch,   offsets,
+                 lengths,   keep,       keep_time,   keep_batch,   keep_unit, mask,
+                 h_0,       output,     output_time, output_batch, saved,     zone,
+                 zone_time, zone_batch, zone_unit};
   const Gradients g{d_output,     d_output_time, d_output_batch, d_h_n,       d_gates,
                     d_gates_gate, d_gates_time,  d_gates_batch,  d_x,         d_x_time,
                     d_x_batch,    d_h_0,         d_keep,         d_weight_ih, d_weight_hh,
@@ -341,14 +351,16 @@ NB_MODULE(_kernels, m) {
   m.def("gru_forward", &gru_forward, "forward"_a, "reverse"_a.none(), "threads"_a, "time"_a,
         "batch"_a, "x"_a, "x_time"_a, "x_batch"_a, "offsets"_a, "lengths"_a, "keep"_a,
         "keep_time"_a, "keep_batch"_a, "keep_unit"_a, "mask"_a, "h_0"_a, "output"_a,
-        "output_time"_a, "output_batch"_a, "h_n"_a, "saved"_a, "gates"_a, "gates_gate"_a);
+        "output_time"_a, "output_batch"_a, "h_n"_a, "saved"_a, "gates"_a, "gates_gate"_a,
+        "zone"_a = 0, "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0);
   m.def("gru_backward", &gru_backward, "forward"_a, "reverse"_a.none(), "threads"_a, "time"_a,
         "batch"_a, "x"_a, "x_time"_a, "x_batch"_a, "offsets"_a, "lengths"_a, "keep"_a,
         "keep_time"_a, "keep_batch"_a, "keep_unit"_a, "mask"_a, "h_0"_a, "output"_a,
         "output_time"_a, "output_batch"_a, "saved"_a, "d_output"_a, "d_output_time"_a,
         "d_output_batch"_a, "d_h_n"_a, "d_gates"_a, "d_gates_gate"_a, "d_gates_time"_a,
         "d_gates_batch"_a, "d_x"_a, "d_x_time"_a, "d_x_batch"_a, "d_h_0"_a, "d_keep"_a,
-        "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a);
+        "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a, "zone"_a = 0,
+        "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0);
 
   nb::class_<Cell>(m, "Cell")
       .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,

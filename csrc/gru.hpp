@@ -154,6 +154,9 @@ struct Places {
   index keep(index step, index i) const {
     return time(step, i) * c.keep_time + row(i) * c.keep_batch;
   }
+  const T* zone(index step, index i) const {
+    return c.zone + time(step, i) * c.zone_time + row(i) * c.zone_batch;
+  }
   T* saved(index step, index i) const {
     return c.saved ? c.saved + saved_size<T>(c.weights->shape, c.row_cell[row(i)] + step) : nullptr;
   }
@@ -220,6 +223,16 @@ Operand<T> apply_keep_and_mask(const Places<T>& at, index step, index i, const T
     result.operand = masked;
   }
   return result;
+}
+
+// Zoneout: of each unit of a new state, the share `zone` is the old one instead.
+template <class T>
+void stay(const Places<T>& at, index step, index i, const T* carried, T* next) {
+  const T* zone = at.zone(step, i);
+  for (index u = at.unit_begin(); u < at.unit_end(); ++u) {
+    const T share = zone[u * at.c.zone_unit];
+    next[u] = share * carried[u] + (T(1) - share) * next[u];
+  }
 }
 
 // ---- forward -------------------------------------------------------------------------------
@@ -301,6 +314,7 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
       gates_after(hidden, g0, g1, x, h, l.bias_hn, b.carried[i], next, sinks);
     else
       gates_none(hidden, g0, g1, x, h, b.carried[i], next, sinks);
+    if (at.c.zone) stay(at, step, i, b.carried[i], next);
   }
 }
 
@@ -392,7 +406,7 @@ struct BackwardBuffers {
   T* weights;  // shared, [part]
   T *d_x, *d_h, *d_n, *gated;  // by cell; shared between threads by units
   T *gates, *x_gates, *h_gates, *h_n;  // recomputed
-  T *d_state, *d_operand, *d_input;  // by row, by row, by cell of a product
+  T *d_state, *d_operand, *d_stayed, *d_input;  // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
   const T **inputs, **states, **carried, **operands, **rows, **gated_rows;
   T** cell_gates;
@@ -422,6 +436,7 @@ struct BackwardBuffers {
     h_n = take<T>(own, before && !c.saved ? product_rows * l.width : 0);
     d_state = take<T>(own, n * l.width);
     d_operand = take<T>(own, c.mask || before ? n * l.width : 0);
+    d_stayed = take<T>(own, c.zone ? n * l.width : 0);
     d_input = take<T>(own, c.d_x ? product_rows * l.ih_t.vectors * lanes<T> : 0);
     kept = take<T>(own, c.keep ? cells * hidden : 0);
     masked = take<T>(own, c.mask ? cells * hidden : 0);
@@ -574,6 +589,23 @@ struct Backward {
       }
   }
 
+  // What arrives at a state that partly stayed: that share goes to the old state, around the gates.
+  void around_gates(index step, index i, const T* d_output) {
+    T *d = b.d_state + i * l.width, *stayed = b.d_stayed + i * l.width;
+    const T* zone = at.zone(step, i);
+    for (index u = at.unit_begin(); u < at.unit_end(); ++u) {
+      const T all = d_output ? d[u] + d_output[u] : d[u];
+      stayed[u] = zone[u * c.zone_unit] * all;
+      d[u] = all - stayed[u];
+    }
+  }
+
+  void add_stayed(index rows) {
+    for (index i = 0; i < rows; ++i)
+      for (index u = at.unit_begin(); u < at.unit_end(); ++u)
+        b.d_state[i * l.width + u] += b.d_stayed[i * l.width + u];
+  }
+
   // What reached h after keep, back to h before it; and the gradient of keep.
   void through_keep(index step, index rows, index cell) {
     for (index i = 0; i < rows; ++i) {
@@ -592,7 +624,11 @@ struct Backward {
     T* d_h = b.d_h + cell * hh_gates * l.width;
     for (index i = 0; i < rows; ++i) {
       const T *saved = b.cell_gates[cell + i], *state = b.carried[cell + i];
-      const auto from = at.gradients(step, i);
+      auto from = at.gradients(step, i);
+      if (c.zone) {
+        around_gates(step, i, from.d_output);
+        from.d_output = nullptr;
+      }
       T *d = b.d_state + i * l.width, *x = d_x + i * gates_row, *h = d_h + i * hh_gates * l.width;
       if (after)
         backward_after(hidden, g0, g1, saved, state, from, d, x, h);
@@ -615,6 +651,7 @@ struct Backward {
       meet();
     }
     recurrent_product(l.hh_t, rows, d_h, hh_gates * l.width);
+    if (c.zone) add_stayed(rows);
     if (c.keep) through_keep(step, rows, cell);
   }
 

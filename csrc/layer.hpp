@@ -44,6 +44,8 @@ struct Call {
   const T* keep;  // IN   (time, batch, hidden or 1): h <- keep * h before each step
   index keep_time, keep_batch, keep_unit;
   const T* mask;  // IN   (batch, hidden): multiplies h where it meets the weights
+  const T* zone;  // IN   (time, batch, hidden or 1): share of the old state that stays
+  index zone_time, zone_batch, zone_unit;
   const T* h_0;  // IN   (batch, hidden)
   T* output;  // OUT  (time, batch, hidden); IN for backward
   index output_time, output_batch;

@@ -79,6 +79,11 @@ def gru_forward(
     saved: int,  # (directions, saved_size): gates kept for gru_backward; 0: it recomputes them
     gates: int,  # (gate, ...) as output for each gate (r, z, n; z, n with RESET_NONE); else 0
     gates_gate: int,  # stride from gate to gate; steps and rows have the strides of output
+    zone: int = 0,  # (time, batch, directions * hidden): share of the old state that stays in the
+    #                 new one, after the gates: zoneout; else 0
+    zone_time: int = 0,
+    zone_batch: int = 0,
+    zone_unit: int = 0,  # 0: one number for all units
 ) -> None:
     """Run one layer over a sequence, in one or both directions."""
 
@@ -121,6 +126,10 @@ def gru_backward(
     d_weight_hh: int,  # OUT (directions, gates * hidden, hidden); else 0
     d_bias_ih: int,  # OUT (directions, gates * hidden); else 0
     d_bias_hh: int,  # OUT (directions, gates * hidden); else 0
+    zone: int = 0,
+    zone_time: int = 0,
+    zone_batch: int = 0,
+    zone_unit: int = 0,
 ) -> None:
     """Gradients of one layer; arguments as given to `gru_forward`, and its results."""
 

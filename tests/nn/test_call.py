@@ -273,7 +273,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG)
-@pytest.mark.parametrize("options", [{}, {"zoneout": 0.5}], ids=["kernels", "torch operations"])
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}], ids=["kernels", "torch"])
 def test_a_wrong_argument_is_named(call, error, message, options):
     gru, x, hx = draw(0, 6, 4, 3, 5, 2, **options)
     with pytest.raises(error, match=message):

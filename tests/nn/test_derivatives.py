@@ -207,8 +207,9 @@ def test_per_sample_second_derivatives():
         torch.testing.assert_close(mapped[row], hessian(loss)(x[:, row]))
 
 
-def test_a_map_of_random_regularisers_draws_for_each():
-    gru = small(recurrent_dropout=0.5)
+@pytest.mark.parametrize("option", ["recurrent_dropout", "zoneout", "weight_dropout"])
+def test_a_map_of_random_regularisers_draws_for_each(option):
+    gru = small(**{option: 0.5})
     x = torch.ones(4, 3, 2, 2, dtype=torch.float64)
     hx = torch.ones(2, 2, 3, dtype=torch.float64)
     outputs = vmap(lambda x: gru(x, hx).output, randomness="different")(x)

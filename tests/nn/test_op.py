@@ -50,6 +50,7 @@ PLANS = [
     (Plan("before", 2, gates=True), {"keep": "row", "ragged": "lengths"}),
     (Plan("none", 2, bias=False, batch_first=True, gates=True), {"keep": "unit", "masked": True}),
     (Plan("after", 2), {"ragged": "packed"}),
+    (Plan("after", 2, batch_first=True), {"zoned": True, "ragged": "lengths"}),
     (Plan("after", 2, norm=True, batch_first=True), {"zoned": True, "ragged": "lengths"}),
 ]
 
@@ -75,11 +76,11 @@ def test_the_operators_pass_torchs_own_check(plan, options):
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("ragged", [None, "lengths", "packed"])
 def test_every_road_leads_to_the_same_place(reset, ragged):
-    for directions, bias, batch_first, gates, keep, masked in itertools.product(
-        (1, 2), *[(False, True)] * 3, (None, "row", "unit"), (False, True)
+    for directions, bias, batch_first, gates, keep, masked, zoned in itertools.product(
+        (1, 2), *[(False, True)] * 3, (None, "row", "unit"), *[(False, True)] * 2
     ):
         plan = Plan(reset, directions, bias, False, batch_first, gates)
-        layer = draw(plan, keep=keep, masked=masked, ragged=ragged)
+        layer = draw(plan, keep=keep, masked=masked, zoned=zoned, ragged=ragged)
         inputs = [t for t in (*layer[:3], *layer.weights) if t is not None]
         found = []
         for road in (

