@@ -62,7 +62,7 @@ def test_zoneout_keeps_units_at_random_and_their_share_when_not_training(reset):
     torch.manual_seed(2)
     output = gru(x).output
     torch.manual_seed(2)
-    zones = (torch.rand(TIME, BATCH, HIDDEN, dtype=torch.float64) < 0.3).double()
+    zones = (torch.rand(TIME, BATCH, HIDDEN) < 0.3).double()
     assert_matches(output.detach(), zoned_by_hand(gru, x, zones))
     full = torch.full((TIME, BATCH, HIDDEN), 0.3, dtype=torch.float64)
     assert_matches(gru.eval()(x).output.detach(), zoned_by_hand(gru, x, full))

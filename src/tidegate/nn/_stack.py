@@ -179,6 +179,6 @@ def _zone(
         return None
     time = x.size(0) if inputs.batch_sizes is None else inputs.batch_sizes.numel()
     if chances.training:
-        drawn = torch.rand(time, *shape, dtype=x.dtype, device=x.device)
-        return drawn.lt_(chances.zoneout)  # half the time of torch.bernoulli
+        drawn = torch.rand(time, *shape, device=x.device)  # half the time of torch.bernoulli
+        return (drawn < chances.zoneout).to(x.dtype)
     return x.new_full((1, 1, 1), chances.zoneout).expand(time, *shape)
