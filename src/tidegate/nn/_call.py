@@ -6,6 +6,7 @@ torch's own tests know begin with torch's words.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,11 +85,25 @@ def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Fo
         data = data.unsqueeze(1)
     if packed is None:
         batch = data.size(1)
-    else:
+    elif torch.compiler.is_compiling():  # sizes are no constants of a graph
         batch = int(packed.batch_sizes[0]) if hx is None else _first(hx).size(-2)
+    else:
+        batch = _packed_batch(packed)
     dtype = data.dtype if hx is None else _first(hx).dtype
     compute = torch.float64 if weight.dtype == torch.float64 else torch.float32
     return Form(batched, batch_first, packed, data, batch, dtype, compute)
+
+
+def _packed_batch(packed: PackedSequence) -> int:
+    """Rows of a packed sequence, whose sizes must be those of its data."""
+    sizes, rows = packed.batch_sizes.tolist(), packed.data.size(0)
+    falling = all(this >= following for this, following in itertools.pairwise(sizes))
+    if not sizes or not falling or sizes[-1] < 1 or sum(sizes) != rows:
+        raise RuntimeError(
+            f"input.batch_sizes must fall from step to step and add up to the {rows} rows of "
+            f"input.data, but they are {sizes[:8]}{' ...' if len(sizes) > 8 else ''}"
+        )
+    return sizes[0]
 
 
 def _check_data(gru: GRU, data: Tensor, weight: Tensor) -> None:

@@ -27,6 +27,7 @@ class GRUCell(nn.GRUCell):
         ValueError: `reset` is none of these.
 
     Example:
+        >>> import torch
         >>> cell, h = GRUCell(3, 8, reset="before"), torch.zeros(2, 8)
         >>> for x in torch.randn(5, 2, 3):
         ...     h = cell(x, h)
@@ -65,7 +66,11 @@ class GRUCell(nn.GRUCell):
         _check(self, input, hx)
         batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
-        h = x.new_zeros(len(x), self.hidden_size) if hx is None else hx.view(len(x), -1)
+        h = (
+            x.new_zeros(len(x), self.hidden_size)
+            if hx is None
+            else hx.view(len(x), self.hidden_size)
+        )
         weights = Direction(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         h = _functional.step(self.reset, weights, x, h)
         return h if batched else h.squeeze(0)

@@ -142,7 +142,10 @@ def prepare(layer: Layer, direction: int, weights: Direction) -> Step:
     gates, candidate = _project(x, weights.weight_ih, weights.bias_ih, weights.norm_ih, hidden)
     units = slice(direction * hidden, (direction + 1) * hidden)
     zone = None if layer.zone is None else layer.zone[..., units]
-    return Step(gates, candidate, layer.keep, zone, valid)
+    keep = layer.keep
+    if keep is not None and valid is not None:
+        keep = torch.where(valid, keep, 1)
+    return Step(gates, candidate, keep, zone, valid)
 
 
 def start(layer: Layer, direction: int) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 
@@ -266,15 +267,16 @@ class GRU(nn.GRU):
             self.weight_dropout,
             self.training,
         )
-        outputs = _stack.run(
-            inputs,
-            self._weights(form.compute),
-            _stack.parameter_kinds(self.bias, self.proj_size, self.layer_norm),
-            plan,
-            self.stack,
-            chances,
-            self.memory == "save",
-        )
+        with _without_autocast(form.x.device.type):
+            outputs = _stack.run(
+                inputs,
+                self._weights(form.compute),
+                _stack.parameter_kinds(self.bias, self.proj_size, self.layer_norm),
+                plan,
+                self.stack,
+                chances,
+                self.memory == "save",
+            )
         return _call.write(self, form, outputs, return_gates)
 
     def __prepare_scriptable__(self) -> nn.GRU:
@@ -308,6 +310,13 @@ class GRU(nn.GRU):
             if value != getattr(GRU, name):
                 parts.append(f"{name}={value!r}")
         return ", ".join(parts)
+
+
+def _without_autocast(device: str) -> contextlib.AbstractContextManager:
+    """All is computed in one dtype; a product in another would be read as what it is not."""
+    if torch._C._is_any_autocast_enabled():
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _is_for_torch(input: Tensor | PackedSequence) -> bool:

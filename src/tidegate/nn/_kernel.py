@@ -29,6 +29,7 @@ def runs(layer: Layer, plan: Plan) -> bool:
         layer.x.device.type == "cpu"
         and not plan.norm
         and layer.x.dtype in (torch.float32, torch.float64)
+        and all(weight.dtype == layer.x.dtype for weight in layer.weights)
     )
 
 
@@ -105,6 +106,7 @@ def backward(
 
 def saved_buffer(layer: Layer, plan: Plan, packed: Packed) -> Tensor:
     """Room for the gates of every valid cell, which `backward` then need not recompute."""
+    check_lengths(layer)
     rows = layer.x.numel() // max(1, layer.x.size(-1))
     if layer.batch_sizes is None and layer.lengths is not None:
         rows = int(layer.lengths.sum())

@@ -29,7 +29,7 @@ class _Entry(NamedTuple):
     weight_hh: weakref.ref  # whose number the entry goes by
     reset: str
     backward: bool
-    copies: tuple[Tensor | None, ...]
+    copies: Direction
     packed: _kernels.Weights
 
     def serves(self, weights: Direction, reset: str, backward: bool) -> bool:
@@ -56,8 +56,10 @@ def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.We
     entry = _kept.get(key)
     if entry is not None and entry.serves(weights, reset, backward):
         return entry.packed
-    packed = _pack(weights, reset, backward)
-    copies = tuple(None if w is None else w.detach().clone() for w in weights)
+    # Copied first and packed from the copies: what another thread writes meanwhile is then in
+    # neither, and the next call sees it.
+    copies = Direction(*(None if w is None else w.detach().clone() for w in weights))
+    packed = _pack(copies, reset, backward)
     alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
     _kept[key] = _Entry(alive, reset, backward, copies, packed)
     return packed
