@@ -384,10 +384,13 @@ void Stepper<T>::step(const T* x, T* h) {
     c.h_0 = state;
     // A row's state is read before it is written; threads that share a row must not write yet.
     c.output = c.h_n = by_units ? next_.data() : state;
-    in_parallel(ranks, [&](int rank) {
-      k.forward(c, layer.shares->slices[rank], Arena{layer.scratch[rank].get(), 0},
-                Arena{layer.common.get(), 0});
-    });
+    if (granted(ranks) < ranks)  // in a forked child, or inside another parallel region
+      run_forward(&c, 1, 1);
+    else
+      in_parallel(ranks, [&](int rank) {
+        k.forward(c, layer.shares->slices[rank], Arena{layer.scratch[rank].get(), 0},
+                  Arena{layer.common.get(), 0});
+      });
     if (by_units) std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
     x = state;
   }

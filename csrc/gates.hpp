@@ -130,6 +130,9 @@ struct CellGradients {
   }
 };
 
+// Gates are read up to the last unit only: past it an infinite input leaves NaN, which the zero
+// weights of the padding would not stop.
+//
 // In: d_state, the gradient of the new state. Out: d_x, d_h, the gradients of the pre-activations,
 // and in d_state what reaches the old state along the carry, z * d_state.
 template <class T>
@@ -137,8 +140,9 @@ void backward_after(index hidden, index g0, index g1, const T* saved, const T* s
                     const CellGradients<T>& from, T* d_state, T* d_x, T* d_h) {
   const Vec<T> one = broadcast(T(1));
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = load(gate_at(saved, g, 0, 4, v)), z = load(gate_at(saved, g, 1, 4, v));
-    const auto c = load(gate_at(saved, g, 2, 4, v)), h_n = load(gate_at(saved, g, 3, 4, v));
+    const auto r = load_n(gate_at(saved, g, 0, 4, v), n), z = load_n(gate_at(saved, g, 1, 4, v), n);
+    const auto c = load_n(gate_at(saved, g, 2, 4, v), n),
+               h_n = load_n(gate_at(saved, g, 3, 4, v), n);
     const auto d = load(d_state + unit) + from.output(unit, n);
     const auto carried = z * d;
     const auto d_c = (d - carried + from.gate(2, unit, n)) * fnma(c, c, one);
@@ -160,7 +164,7 @@ void backward_before(index hidden, index g0, index g1, const T* saved, const T* 
                      const CellGradients<T>& from, T* d_state, T* d_x, T* d_rz, T* d_n) {
   const Vec<T> one = broadcast(T(1));
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto z = load(gate_at(saved, g, 1, 3, v)), c = load(gate_at(saved, g, 2, 3, v));
+    const auto z = load_n(gate_at(saved, g, 1, 3, v), n), c = load_n(gate_at(saved, g, 2, 3, v), n);
     const auto d = load(d_state + unit) + from.output(unit, n);
     const auto carried = z * d;
     const auto d_c = (d - carried + from.gate(2, unit, n)) * fnma(c, c, one);
@@ -180,7 +184,7 @@ void backward_before_reset(index hidden, index g0, index g1, const T* saved, con
                            const CellGradients<T>& from, T* d_gated, T* d_x, T* d_rz) {
   const Vec<T> one = broadcast(T(1));
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = load(gate_at(saved, g, 0, 3, v)), d = load(d_gated + unit);
+    const auto r = load_n(gate_at(saved, g, 0, 3, v), n), d = load(d_gated + unit);
     const auto d_r = fma(d, load_n(state + unit, n), from.gate(0, unit, n)) * (r * (one - r));
     store(gate_at(d_x, g, 0, 3, v), d_r);
     store(gate_at(d_rz, g, 0, 2, v), d_r);
@@ -193,7 +197,7 @@ void backward_none(index hidden, index g0, index g1, const T* saved, const T* st
                    const CellGradients<T>& from, T* d_state, T* d_x) {
   const Vec<T> one = broadcast(T(1));
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto z = load(gate_at(saved, g, 0, 2, v)), c = load(gate_at(saved, g, 1, 2, v));
+    const auto z = load_n(gate_at(saved, g, 0, 2, v), n), c = load_n(gate_at(saved, g, 1, 2, v), n);
     const auto d = load(d_state + unit) + from.output(unit, n);
     const auto carried = z * d;
     const auto d_c = (d - carried + from.gate(1, unit, n)) * fnma(c, c, one);
