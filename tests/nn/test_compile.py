@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.export import Dim
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from nn_cases import gradients
 from tidegate.nn import GRU
@@ -86,10 +86,11 @@ def test_training_through_inductor_is_training(options):
 
 
 def test_a_packed_sequence_compiles():
-    gru = GRU(4, 6)
-    packed = PackedSequence(torch.randn(6, 4), torch.tensor([3, 2, 1]))
-    compiled = torch.compile(gru, backend="eager")
-    assert torch.equal(compiled(packed).output.data, gru(packed).output.data)
+    gru, compiled = (gru := GRU(4, 6)), torch.compile(gru, backend="eager", fullgraph=True)
+    for lengths in ([2, 3, 1], [4, 4, 4]):
+        packed = pack_padded_sequence(torch.randn(5, 3, 4), lengths, enforce_sorted=False)
+        assert torch.equal(compiled(packed).output.data, gru(packed).output.data)
+        assert torch.equal(compiled(packed).h_n, gru(packed).h_n)
 
 
 def test_torchs_own_gru_is_left_to_torch():

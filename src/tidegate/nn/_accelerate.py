@@ -70,6 +70,6 @@ def _why_left(module: nn.Module) -> str | None:
         return f"{kind} is a class of its own"
     if getattr(module, "original_name", None) in {"GRU", "GRUCell"}:
         return "it is compiled by TorchScript"
-    if kind in {"GRU", "GRUCell"}:
+    if kind in {"GRU", "GRUCell"} and not any(module.children()):
         return f"{type(module).__module__}.{kind} is not torch.nn's"
     return None

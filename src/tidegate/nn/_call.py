@@ -85,8 +85,8 @@ def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Fo
         data = data.unsqueeze(1)
     if packed is None:
         batch = data.size(1)
-    elif torch.compiler.is_compiling():  # sizes are no constants of a graph
-        batch = int(packed.batch_sizes[0]) if hx is None else _first(hx).size(-2)
+    elif torch.compiler.is_compiling():
+        batch = _compiled_packed_batch(packed, hx)
     else:
         batch = _packed_batch(packed)
     dtype = data.dtype if hx is None else _first(hx).dtype
@@ -104,6 +104,13 @@ def _packed_batch(packed: PackedSequence) -> int:
             f"input.data, but they are {sizes[:8]}{' ...' if len(sizes) > 8 else ''}"
         )
     return sizes[0]
+
+
+def _compiled_packed_batch(packed: PackedSequence, hx: State | None) -> int:
+    """As `_packed_batch`, from what a compiler knows: sizes are no constants of a graph."""
+    if packed.sorted_indices is not None:
+        return packed.sorted_indices.size(0)
+    return int(packed.batch_sizes[0]) if hx is None else _first(hx).size(-2)
 
 
 def _check_data(gru: GRU, data: Tensor, weight: Tensor) -> None:
