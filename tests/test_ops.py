@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 
 import numpy as np
@@ -142,6 +144,18 @@ def test_a_stepper_refuses_what_does_not_fit():
         Stepper([packed, packed])
     with pytest.raises(ValueError, match="one layer or more"):
         Stepper([])
+
+
+def test_a_stepper_of_several_threads_goes_on_after_a_fork():
+    _, _, *weights = gru_inputs(0, 1, 4, 512, 512, np.float32)
+    stepper, x = Stepper([pack_gru(*weights)], 4, threads=2), np.ones((4, 512), np.float32)
+    expected = stepper.step(x).copy()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        stepper.states[0][:] = 0
+        os._exit(0 if np.array_equal(stepper.step(x), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 WRONG_SHAPES = {
