@@ -1,8 +1,8 @@
 """The compiled kernels: addresses and sizes in, results written in place.
 
 Every array is named by its address (`tensor.data_ptr()`, `array.ctypes.data`); an absent one is 0.
-Nothing is checked here but what would crash; `tidegate.ops` and `tidegate.nn` check shapes and types
-before they call. Strides count elements, not bytes; the last axis is always contiguous.
+Little is checked here: `tidegate.ops` and `tidegate.nn` check shapes and types before they call.
+Strides count elements, not bytes; the last axis is always contiguous.
 """
 
 from typing import Final
@@ -46,8 +46,9 @@ class Weights:
     ) -> None: ...
     nbytes: Final[int]
     def narrow(self, storage: int) -> Weights:
-        """The same float32 weights stored narrower, for `gru_forward` and `Cell` alone: bfloat16, or
-        int8 in 255 steps of the largest weight of each row; arithmetic stays float32.
+        """The same float32 weights stored narrower, for `gru_forward` and `Cell` alone.
+
+        As bfloat16, or as int8 in 255 steps of each row's largest weight; arithmetic stays float32.
         """
 
 def saved_size(weights: Weights, rows: int) -> int:

@@ -37,7 +37,9 @@ def _stream(case: Case) -> Runner:
     weights = _kernels.Weights(
         False, _kernels.RESET_AFTER, case.input, case.hidden, *addresses, False
     )
-    call = partial(_kernels.Cell([weights], case.batch, case.threads).step, x.ctypes.data, h.ctypes.data)
+    call = partial(
+        _kernels.Cell([weights], case.batch, case.threads).step, x.ctypes.data, h.ctypes.data
+    )
 
     def results() -> list[np.ndarray]:
         h[:] = numbers.h_0
