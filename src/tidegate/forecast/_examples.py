@@ -36,7 +36,7 @@ class Examples:
 def make_examples(windows: Windows, origins: Origins, scaling: Scaling, held_back: int) -> Examples:
     """Scale the windows at `origins` that have a known future before the last `held_back` steps."""
     parts = []
-    for chunk in chunks(origins):
+    for chunk in chunks(origins, scaling.context):
         scaled = scale(windows.history(chunk, scaling.context), scaling)
         truth = scale_future(windows.future(chunk, scaling.horizon, held_back), scaled)
         some = np.isfinite(truth).any(1)

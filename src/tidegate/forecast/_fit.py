@@ -25,6 +25,8 @@ from ._windows import Origins, Windows
 _MEMORY = 2**25
 # A history has a season and a little more before it is learnt from, if the series are that long.
 _MORE_THAN_A_SEASON, _LEAST_HISTORY = 2, 3
+# Series of which the end is tried on: enough to tell networks and widths apart.
+_TRIED = 4096
 # Windows heavier than this share of all others count as this: no series rules the loss.
 _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
@@ -85,7 +87,7 @@ def fit_model(windows: Windows, plan: Plan, watch: Watch) -> tuple[Model, list[H
     """
     horizon = plan.scaling.horizon
     least = _least_history(windows, plan.scaling)
-    held_out = _held_out(windows, least, horizon)
+    held_out = _held_out(windows, least, horizon, np.random.default_rng(plan.settings.seed))
     trials = int(held_out is not None)
     watch.total = (trials + plan.members) * plan.settings.steps
     histories, widths = [], np.ones(len(plan.quantiles))
@@ -123,14 +125,17 @@ def _least_history(windows: Windows, scaling: Scaling) -> int:
     return least
 
 
-def _held_out(windows: Windows, least: int, horizon: int) -> Origins | None:
+def _held_out(
+    windows: Windows, least: int, horizon: int, rng: np.random.Generator
+) -> Origins | None:
     """Origins at the end of each series to try on; None if that leaves too little to learn from."""
     if windows.lengths.max() < least + 2 * horizon:
         return None
     origins = windows.ends(horizon)
     origins = origins.where(windows.known_before(origins, least))
     known = np.isfinite(windows.future(origins, horizon)).any(1)
-    return origins.where(known) if known.any() else None
+    some = np.sort(rng.permutation(np.flatnonzero(known))[:_TRIED])
+    return origins.where(some) if len(some) else None
 
 
 def _draw_examples(windows: Windows, plan: Plan, least: int, held_back: int) -> Examples:
@@ -201,6 +206,7 @@ def _measure_widths(trial: Model, windows: Windows, held_out: Origins, plan: Pla
 
 def _fingerprint(windows: Windows, plan: Plan) -> str:
     """What a checkpoint must agree in before training goes on from it."""
-    digest = hashlib.blake2b(windows.values.tobytes() + windows.lengths.tobytes(), digest_size=16)
+    digest = hashlib.blake2b(windows.values, digest_size=16)
+    digest.update(windows.lengths)
     digest.update(repr((plan.scaling, plan.shape, plan.quantiles, plan.batch_size)).encode())
     return digest.hexdigest()

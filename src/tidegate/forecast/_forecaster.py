@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoFrameT
 
 _NAME = "GRU"
-# Level, scale and season are worked out from so many seasons, within these limits in steps.
-_SEASONS, _SHORTEST, _LONGEST = 10, 64, 2048
+# Level, scale and season are worked out from so many seasons, or from fewer, down to the least
+# that shows a season, where they would be more steps than this.
+_SEASONS, _LEAST_SEASONS, _LONGEST = 10, 4, 2048
+_SHORTEST, _AT_MOST = 64, 6000
 
 
 class GRUForecaster(Estimator):
@@ -303,11 +305,12 @@ class GRUForecaster(Estimator):
 
     def _plan(self) -> Plan:
         sizes = self.suggestion_
-        context = int(np.clip(_SEASONS * sizes.season_length, _SHORTEST, _LONGEST))
+        least = min(_LEAST_SEASONS * sizes.season_length, _AT_MOST)
+        context = min(_SEASONS * sizes.season_length, max(_LONGEST, least))
         scaling = Scaling(
             horizon=self.horizon,
             season_length=sizes.season_length,
-            context=max(context, sizes.input_length),
+            context=max(context, sizes.input_length, _SHORTEST),
             input_length=sizes.input_length,
             log=self.log,
             season=self.season,

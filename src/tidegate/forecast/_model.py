@@ -13,8 +13,8 @@ from ._network import Network
 from ._scale import Scaled, Scaling, scale, unscale
 from ._windows import Origins, Windows
 
-# Histories are scaled this many at a time, so that memory does not grow with the panel.
-_CHUNK = 4096
+# Histories are scaled some at a time, so many numbers, so that memory does not grow with the panel.
+_CHUNK = 2**20
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Model:
         self, windows: Windows, origins: Origins
     ) -> Iterator[tuple[Origins, Scaled, np.ndarray]]:
         """For some origins at a time: the scaled histories, and quantiles of the residual."""
-        for chunk in chunks(origins):
+        for chunk in chunks(origins, self.scaling.context):
             scaled = scale(windows.history(chunk, self.scaling.context), self.scaling)
             yield chunk, scaled, self._answer(scaled)
 
@@ -58,8 +58,9 @@ class Model:
         return mean - (1 - self.trust) * mean[..., middle : middle + 1]
 
 
-def chunks(origins: Origins) -> Iterator[Origins]:
+def chunks(origins: Origins, context: int) -> Iterator[Origins]:
     """The origins, some at a time."""
-    for start in range(0, len(origins.series), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    rows = max(_CHUNK // context, 1)
+    for start in range(0, len(origins.series), rows):
+        part = slice(start, start + rows)
         yield Origins(origins.series[part], origins.step[part])

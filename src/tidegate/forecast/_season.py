@@ -59,15 +59,24 @@ def _split(z: np.ndarray, season_length: int) -> np.ndarray:
 
 def _moving_average(z: np.ndarray, season_length: int) -> np.ndarray:
     """Centred over one season; NaN at the ends, and where an entry is NaN."""
-    if season_length % 2:
-        weights = np.full(season_length, 1 / season_length)
-    else:
-        weights = np.r_[0.5, np.ones(season_length - 1), 0.5] / season_length
-    half = len(weights) // 2
-    average = np.full(z.shape, np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(z, len(weights), axis=1)
-    average[:, half : z.shape[1] - half] = windows @ weights
-    return average
+    average = _running_mean(z, season_length)
+    if season_length % 2 == 0:
+        # The mean of two neighbours: half a weight at either end, and a centre on a step.
+        average = (average[:, 1:] + average[:, :-1]) / 2
+    half = season_length // 2
+    padded = np.full(z.shape, np.nan)
+    padded[:, half : z.shape[1] - half] = average
+    return padded
+
+
+def _running_mean(z: np.ndarray, length: int) -> np.ndarray:
+    """Means of every `length` neighbours, in time that does not depend on `length`."""
+    known = np.isfinite(z)
+    start = np.zeros((len(z), 1))
+    total = np.concatenate([start, np.where(known, z, 0.0).cumsum(1)], 1)
+    count = np.concatenate([start, known.cumsum(1)], 1)
+    mean = (total[:, length:] - total[:, :-length]) / length
+    return np.where(count[:, length:] - count[:, :-length] == length, mean, np.nan)
 
 
 def _bridge(z: np.ndarray) -> np.ndarray:

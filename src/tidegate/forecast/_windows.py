@@ -15,7 +15,7 @@ class Origins(NamedTuple):
     step: np.ndarray
 
     def where(self, which: np.ndarray) -> Origins:
-        """Those that `which` is true of."""
+        """Those that `which` selects."""
         return Origins(self.series[which], self.step[which])
 
 
@@ -50,9 +50,8 @@ class Windows:
         counts = np.maximum(self.lengths - held_back - least, 0)
         ends = np.cumsum(counts)
         total = int(ends[-1])
-        number = np.arange(total)
-        if total > most:
-            number = np.sort(rng.choice(total, most, replace=False, shuffle=False))
+        drawn = rng.choice(total, most, replace=False, shuffle=False) if total > most else None
+        number = np.arange(total) if drawn is None else np.sort(drawn)
         series = np.searchsorted(ends, number, "right")
         return Origins(series, number - (ends[series] - counts[series]) + least)
 

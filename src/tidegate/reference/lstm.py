@@ -149,9 +149,7 @@ def lstm_stacked_backward(
     return LSTMStackedGradients(d_x, d_h, d_c, d_weight, d_bias)
 
 
-def _cell(
-    a: Float[Array, "batch gates"], c: Float[Array, "batch hidden"]
-) -> tuple[Array, Array]:
+def _cell(a: Float[Array, "batch gates"], c: Float[Array, "batch hidden"]) -> tuple[Array, Array]:
     """State and cell after a step, from the gates' pre-activations and the cell before it."""
     i, f, g, o = _gates(a)
     c = f * c + i * g
