@@ -75,7 +75,7 @@ def _statsforecast(task: Task, model: object) -> Fitted:
     forecasts = StatsForecast([model], freq=task.freq, n_jobs=1).forecast(
         df=task.frame, h=task.horizon
     )
-    return lambda: forecasts.iloc[:, -1].to_numpy(), 0
+    return lambda: forecasts.iloc[:, -1].to_numpy(), 0  # pyrefly: ignore[missing-attribute]
 
 
 def neuralforecast(task: Task) -> Fitted:

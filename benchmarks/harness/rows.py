@@ -81,6 +81,6 @@ def _rows(rows: Iterable[dict]) -> Iterable[Row]:
         yield Row(Case(**row["case"]), timings)
 
 
-def _flat(row: Row, name: str) -> dict[str, object]:
+def _flat(row: Row, name: str) -> dict[str, float | int | str | None]:
     share = {"of_sgemm": 1.0 if name == YARDSTICK else row.of_sgemm(name)}
     return asdict(row.case) | {"name": name} | asdict(row.timings[name]) | share

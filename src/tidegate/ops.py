@@ -214,7 +214,7 @@ def gru(
     x = _array("x", x, dtype, None, None, weights.input_size)
     time, batch, _ = x.shape
     h_0 = _optional("h_0", h_0, dtype, batch, hidden)
-    per_unit = [hidden] if np.ndim(keep) == 3 else []
+    per_unit = [hidden] if keep is not None and np.ndim(keep) == 3 else []
     keep = _optional("keep", keep, dtype, time, batch, *per_unit)
     mask = _optional("mask", mask, dtype, batch, hidden)
     lengths = None if lengths is None else _lengths(lengths, time, batch)

@@ -130,7 +130,7 @@ def train(
         torch.manual_seed(settings.seed)
         run = _Run(model, settings, None if checkpoint is None else Path(checkpoint), data)
         if resume and run.checkpoint is not None and run.checkpoint.exists():
-            run.load()
+            run.load(run.checkpoint)
         return run.to_the_end(loss, validate, progress)
 
 
@@ -215,10 +215,8 @@ class _Run:
         facts = self.identity | {"history": asdict(self.history)}
         save_checkpoint(self.checkpoint, self.model, self.optimizer, self.best, facts)
 
-    def load(self) -> None:
-        facts, self.best = load_checkpoint(
-            self.checkpoint, self.model, self.optimizer, self.identity
-        )
+    def load(self, path: Path) -> None:
+        facts, self.best = load_checkpoint(path, self.model, self.optimizer, self.identity)
         history = facts["history"]
         history["validations"] = [(step, value) for step, value in history["validations"]]
         self.history = History(**history)

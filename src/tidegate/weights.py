@@ -77,6 +77,8 @@ class GRUWeights:
     @property
     def arrays(self) -> tuple[Array, Array, Array, Array]:
         """`weight_ih, weight_hh, bias_ih, bias_hh`, in the order in which `ops.gru` takes them."""
+        assert self.bias_ih is not None  # filled in above
+        assert self.bias_hh is not None
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
 
@@ -96,8 +98,10 @@ def from_keras(
     if not reset_after:
         b_ih = None if bias is None else _swap_r_z(check_shape("bias", bias, gates))
         return GRUWeights(w_ih, w_hh, b_ih, reset="before")
-    biases = () if bias is None else map(_swap_r_z, check_shape("bias", bias, 2, gates))
-    return GRUWeights(w_ih, w_hh, *biases)
+    if bias is None:
+        return GRUWeights(w_ih, w_hh)
+    b_ih, b_hh = map(_swap_r_z, check_shape("bias", bias, 2, gates))
+    return GRUWeights(w_ih, w_hh, b_ih, b_hh)
 
 
 def to_keras(weights: GRUWeights) -> tuple[Array, Array, Array]:
@@ -227,9 +231,10 @@ def to_equinox(weights: GRUWeights) -> tuple[Array, Array, Array, Array]:
     """`weight_ih`, `weight_hh`, `bias` and `bias_n`."""
     _require(weights, "Equinox", "after")
     r_z_end = 2 * weights.hidden_size
-    bias = weights.bias_ih.copy()
-    bias[:r_z_end] += weights.bias_hh[:r_z_end]
-    return weights.weight_ih, weights.weight_hh, bias, weights.bias_hh[r_z_end:]
+    weight_ih, weight_hh, bias_ih, bias_hh = weights.arrays
+    bias = bias_ih.copy()
+    bias[:r_z_end] += bias_hh[:r_z_end]
+    return weight_ih, weight_hh, bias, bias_hh[r_z_end:]
 
 
 def from_tf1(
@@ -281,9 +286,9 @@ def from_ng(
     """Read the matrices of the course; without `w_r` and `b_r`, the simplified unit."""
     check_shape("w_c", w_c, None, None)
     hidden, both = w_c.shape
-    gates = {"r": (w_r, b_r), "u": (w_u, b_u), "c": (w_c, b_c)}
-    if w_r is None:
-        del gates["r"]
+    gates = {"u": (w_u, b_u), "c": (w_c, b_c)}
+    if w_r is not None and b_r is not None:
+        gates = {"r": (w_r, b_r), **gates}
     for gate, (w, b) in gates.items():
         check_shape(f"w_{gate}", w, hidden, both)
         check_shape(f"b_{gate}", b, hidden, 1)
@@ -297,7 +302,8 @@ def to_ng(weights: GRUWeights) -> NgGRU:
     """The matrices of the course; the simplified unit where `reset` is "none"."""
     _require(weights, "the course's unit", "before", "none")
     w = concatenate((weights.weight_hh, weights.weight_ih), axis=1)
-    b = (weights.bias_ih + weights.bias_hh)[:, None]
+    _, _, bias_ih, bias_hh = weights.arrays
+    b = (bias_ih + bias_hh)[:, None]
     *w_r, w_z, w_n = np.split(w, _gates(weights.reset))
     *b_r, b_z, b_n = np.split(b, _gates(weights.reset))
     return NgGRU(-w_z, w_r[0] if w_r else None, w_n, -b_z, b_r[0] if b_r else None, b_n)
@@ -334,8 +340,8 @@ def from_stacked(
 def to_stacked(weights: GRUWeights) -> tuple[Array, Array]:
     """Weight and bias for `reference.gru_stacked`."""
     if weights.reset != "after":
-        weight = concatenate((weights.weight_ih.T, weights.weight_hh.T))
-        return weight, weights.bias_ih + weights.bias_hh
+        w_ih, w_hh, b_ih, b_hh = weights.arrays
+        return concatenate((w_ih.T, w_hh.T)), b_ih + b_hh
     w_ih, w_hh, bias, bias_n = to_equinox(weights)
     h_r, h_z, h_n = np.split(w_hh.T, 3, axis=1)
     w_x = concatenate((w_ih.T, np.zeros_like(w_ih.T[:, : len(h_n)])), axis=1)

@@ -42,4 +42,4 @@ def _step(x: Array, h: Array, w: Weights) -> Array:
     gates = 1 / (1 + np.exp(-(x_gates[: 2 * size] + h_gates[: 2 * size])))
     r, z = gates[:size], gates[size:]
     n = np.tanh(x_gates[2 * size :] + r * h_gates[2 * size :])
-    return (1 - z) * n + z * h
+    return np.asarray((1 - z) * n + z * h, h.dtype)

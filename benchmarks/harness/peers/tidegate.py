@@ -33,9 +33,9 @@ def version() -> str:
 def _stream(case: Case) -> Runner:
     numbers = inputs(case)
     x, h = numbers.x[0], numbers.h_0.copy()
-    addresses = [array.ctypes.data for array in numbers.weights[0]]
+    w_ih, w_hh, b_ih, b_hh = (array.ctypes.data for array in numbers.weights[0])
     weights = _kernels.Weights(
-        False, _kernels.RESET_AFTER, case.input, case.hidden, *addresses, False
+        False, _kernels.RESET_AFTER, case.input, case.hidden, w_ih, w_hh, b_ih, b_hh, False
     )
     call = partial(
         _kernels.Cell([weights], case.batch, case.threads).step, x.ctypes.data, h.ctypes.data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def classical_forecasts(
             begun = time.perf_counter()
             # One process: with several, Ctrl-C leaves each of them to print a traceback.
             model = StatsForecast([method(competition.season_length)], freq=competition.freq)
-            answer = model.forecast(df=competition.train, h=competition.horizon)
+            answer: Any = model.forecast(df=competition.train, h=competition.horizon)
             seconds = time.perf_counter() - begun
             ids = competition.train["unique_id"].unique()
             table = answer.set_index("unique_id")[method.__name__].loc[ids]

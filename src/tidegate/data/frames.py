@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,8 @@ def to_frame(
     """
     import narwhals as nw
 
-    model = nw.from_native(like)
+    native: Any = like
+    model = nw.from_native(native)
     model = model.collect() if isinstance(model, nw.LazyFrame) else model
     frame = nw.from_dict(dict(columns), backend=model.implementation)
     shared = [name for name in frame.columns if name in model.columns]
@@ -45,7 +46,7 @@ def to_frame(
     # pandas has several types for one kind of column: NumPy's, its own nullable ones, Arrow's.
     same = [name for name in shared if frame[name].dtype == model[name].dtype]
     plain = [name for name in same if frame[name].dtype != nw.Categorical]
-    return frame.to_native().astype({name: like[name].dtype for name in plain})
+    return frame.to_native().astype({name: native[name].dtype for name in plain})
 
 
 def _as(column: nw.Series, want: nw.dtypes.DType, clock: Clock | None) -> nw.Series:

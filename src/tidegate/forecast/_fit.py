@@ -206,7 +206,7 @@ def _measure_widths(trial: Model, windows: Windows, held_out: Origins, plan: Pla
 
 def _fingerprint(windows: Windows, plan: Plan) -> str:
     """What a checkpoint must agree in before training goes on from it."""
-    digest = hashlib.blake2b(windows.values, digest_size=16)
-    digest.update(windows.lengths)
+    digest = hashlib.blake2b(windows.values.data, digest_size=16)
+    digest.update(windows.lengths.data)
     digest.update(repr((plan.scaling, plan.shape, plan.quantiles, plan.batch_size)).encode())
     return digest.hexdigest()

@@ -150,7 +150,8 @@ class GRUForecaster(Estimator):
         """
         self._check_arguments()
         panel = self._panel(df)
-        self.panel_, self.notes_, self.frequency_ = panel, list(panel.notes), panel.frequency
+        self.panel_: Panel | None = panel
+        self.notes_, self.frequency_ = list(panel.notes), panel.frequency
         self._like = None if isinstance(df, Panel) else _head(df)
         self.suggestion_ = self._choose_sizes(panel)
         watch = Watch(progress, checkpoint, resume)
@@ -176,9 +177,9 @@ class GRUForecaster(Estimator):
             InputError: the data cannot be used.
         """
         self._check_fitted()
-        if df is None and self.panel_ is None:
-            raise InputError("a loaded model holds no data: give predict the series to forecast")
         panel = self.panel_ if df is None else self._panel(df)
+        if panel is None:
+            raise InputError("a loaded model holds no data: give predict the series to forecast")
         like = self._like if df is None else None if isinstance(df, Panel) else _head(df)
         self._check_calendar(panel)
         windows = Windows(panel.values)
@@ -338,9 +339,9 @@ class GRUForecaster(Estimator):
         panel: Panel,
         origins: Origins,
         forecast: np.ndarray,
-        like: IntoFrameT | None,
+        like: Any,
         truth: np.ndarray | None = None,
-    ) -> IntoFrameT:
+    ) -> Any:
         last = [panel.times[i][t - 1] for i, t in zip(*origins, strict=True)]
         ahead = np.concatenate([panel.frequency.next(time, self.horizon) for time in last])
         ids = np.array(panel.ids, object)[origins.series].repeat(self.horizon)
@@ -360,7 +361,7 @@ class GRUForecaster(Estimator):
         return to_frame(columns, like, panel.clock)
 
 
-def _head(df: IntoFrameT) -> IntoFrameT:
+def _head(df: Any) -> Any:
     """A few rows of a frame, to remember its kind by."""
     import narwhals as nw
 

@@ -146,7 +146,7 @@ def _transform(history: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, 
     mean = np.where(mean > 0, mean, 1.0)
     ratio = ratio / mean[:, None]
     # Comparing with NaN is False, so `not <= 0` is "positive or missing".
-    positive = log & ~(ratio <= 0).any(1)
+    positive = np.logical_and(log, ~(ratio <= 0).any(1))
     with np.errstate(divide="ignore", invalid="ignore"):
         return largest * mean, positive, np.where(positive[:, None], np.log(ratio), ratio)
 

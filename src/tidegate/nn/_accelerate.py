@@ -44,14 +44,15 @@ def accelerate(model: nn.Module) -> Acceleration:
     changed, left = {}, {}
     for name, module in model.named_modules():
         kind = type(module)
-        parametrized = parametrize.is_parametrized(module) and kind.__base__ in OURS
+        base = kind.__base__
+        parametrized = base in OURS and parametrize.is_parametrized(module)
         if "forward" in module.__dict__ and (kind in OURS or parametrized):
             left[name] = "its forward was replaced"
         elif kind in OURS:
             module.__class__ = OURS[kind]
             changed[name] = _name(OURS[kind])
-        elif parametrized:  # a class that was made for this module alone
-            ours = OURS[kind.__base__]
+        elif parametrized and base:  # a class that was made for this module alone
+            ours = OURS[base]
             kind.__bases__ = (ours,)
             changed[name] = f"{_name(ours)}, parametrized"
         elif not isinstance(module, tuple(OURS.values())) and (why := _why_left(module)):

@@ -16,7 +16,7 @@ from torch._C._functorch import is_legacy_batchedtensor  # of `is_grads_batched`
 from torch.autograd import Function
 
 from tidegate.nn import _functional, _kernel, _vmap
-from tidegate.nn._layer import Gradients, Layer, Outputs, Plan, Wanted
+from tidegate.nn._layer import Cotangents, Gradients, Layer, Plan, Wanted
 from tidegate.nn._packing import pack
 
 FIXED = 7  # tensors of a layer before its weights
@@ -24,18 +24,18 @@ FIXED = 7  # tensors of a layer before its weights
 
 def as_layer(tensors: tuple[Tensor | None, ...]) -> Layer:
     """Undo the flattening of a layer's tensors."""
-    return Layer(*tensors[:FIXED], tensors[FIXED:])
+    return Layer._make((*tensors[:FIXED], tensors[FIXED:]))
 
 
 class EagerLayer(Function):
     """A layer outside every transform; it keeps the gates and the packed weights, or neither."""
 
     @staticmethod
-    def forward(ctx, plan: Plan, save: bool, *tensors: Tensor | None) -> Outputs:
+    def forward(ctx, plan: Plan, save: bool, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the kernel."""
         layer = as_layer(tensors)
         ctx.packed = pack(layer, plan, backward=True) if save else None
-        saved = _kernel.saved_buffer(layer, plan, ctx.packed) if save else None
+        saved = _kernel.saved_buffer(layer, plan, ctx.packed) if ctx.packed else None
         outputs = _kernel.forward(layer, plan, ctx.packed, saved)
         ctx.plan = plan
         ctx.save_for_backward(outputs.output, saved, *tensors)
@@ -51,10 +51,10 @@ class EagerLayer(Function):
             return None, None, *_backward(ctx.plan, needs, output, d_outputs, tensors)
         layer, wanted = as_layer(tuple(tensors)), _wanted(needs)
         if any(d is not None and is_legacy_batchedtensor(d) for d in d_outputs):
-            gradients = _functional.backward(layer, ctx.plan, *d_outputs, wanted)
+            gradients = _functional.backward(layer, ctx.plan, Cotangents._make(d_outputs), wanted)
         else:
-            args = (layer, ctx.plan, output, *d_outputs, wanted, ctx.packed, saved)
-            gradients = _kernel.backward(*args)
+            args = (output, Cotangents._make(d_outputs), wanted, ctx.packed, saved)
+            gradients = _kernel.backward(layer, ctx.plan, *args)
         return None, None, *_flat(gradients, needs)
 
 
@@ -62,15 +62,15 @@ class TransformedLayer(Function):
     """A layer under `torch.func`'s transforms."""
 
     @staticmethod
-    def forward(plan: Plan, *tensors: Tensor | None) -> Outputs:
+    def forward(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the kernel."""
         return tuple(_kernel.forward(as_layer(tensors), plan))
 
     @staticmethod
-    def setup_context(ctx, inputs, outputs) -> None:
+    def setup_context(ctx, inputs, output) -> None:
         """Keep what backward needs: the inputs and the states."""
         ctx.plan = inputs[0]
-        ctx.save_for_backward(outputs[0], *inputs[1:])
+        ctx.save_for_backward(output[0], *inputs[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -80,8 +80,9 @@ class TransformedLayer(Function):
         return None, *_backward(ctx.plan, ctx.needs_input_grad[1:], output, d_outputs, tensors)
 
     @staticmethod
-    def vmap(info, in_dims, plan: Plan, *tensors: Tensor | None):
+    def vmap(info, in_dims, *args):
         """Fold the mapped axis into the batch, or loop over it where weights are mapped."""
+        plan, *tensors = args
         return _vmap.forward(TransformedLayer.apply, info.batch_size, in_dims[1:], plan, tensors)
 
 
@@ -92,11 +93,11 @@ class LayerBackward(Function):
     def forward(plan: Plan, wanted: Wanted, output: Tensor, *rest: Tensor | None):
         """Run the backward kernel; `rest` is the gradients of the outputs, then the layer."""
         layer = as_layer(rest[3:])
-        gradients = _kernel.backward(layer, plan, output, *rest[:3], wanted)
+        gradients = _kernel.backward(layer, plan, output, Cotangents._make(rest[:3]), wanted)
         return gradients.x, gradients.h_0, gradients.keep, *gradients.weights
 
     @staticmethod
-    def setup_context(ctx, inputs, outputs) -> None:
+    def setup_context(ctx, inputs, output) -> None:
         """Keep the gradients of the outputs and the layer; `output` is a function of the layer."""
         ctx.plan, ctx.wanted = inputs[:2]
         ctx.save_for_backward(*inputs[3:])
@@ -109,10 +110,11 @@ class LayerBackward(Function):
         return None, None, None, *found
 
     @staticmethod
-    def vmap(info, in_dims, plan: Plan, wanted: Wanted, *tensors: Tensor | None):
+    def vmap(info, in_dims, *args):
         """As `TransformedLayer.vmap`."""
-        args = (info.batch_size, in_dims[2:], plan, wanted, tensors)
-        return _vmap.backward(LayerBackward.apply, *args)
+        plan, wanted, *tensors = args
+        apply, size = LayerBackward.apply, info.batch_size
+        return _vmap.backward(apply, size, in_dims[2:], plan, wanted, tensors)
 
 
 def _wanted(needs: tuple[bool, ...]) -> Wanted:
@@ -152,7 +154,7 @@ def differentiate_backward(
         for i, value in zip(differentiable, values, strict=True):
             given[i] = value
 
-        def outputs(*wanted: Tensor) -> list[Tensor]:
+        def outputs(*wanted: Tensor) -> list[Tensor | None]:
             layer = list(given)
             for (i, _), value in zip(asked, wanted, strict=True):
                 layer[i] = value
@@ -160,9 +162,9 @@ def differentiate_backward(
             pairs = zip(results, given[:3], strict=True)
             return [result for result, d_result in pairs if d_result is not None]
 
-        _, pull = torch.func.vjp(outputs, *(given[i] for i, _ in asked))
+        pull = torch.func.vjp(outputs, *(given[i] for i, _ in asked))[1]
         return pull([d for d in given[:3] if d is not None])
 
-    _, pull = torch.func.vjp(first_gradients, *(tensors[i] for i in differentiable))
+    pull = torch.func.vjp(first_gradients, *(tensors[i] for i in differentiable))[1]
     found = dict(zip(differentiable, pull(tuple(c for _, c in asked)), strict=True))
     return [found.get(i) for i in range(len(tensors))]

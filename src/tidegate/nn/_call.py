@@ -66,13 +66,17 @@ def write(
         return GRUResult(output, h_n)
     by_name: dict[str, tuple] = {"r": ()}
     for index, name in enumerate(GATES[gru.reset]):
-        by_name[name] = tuple(_write_sequence(gates[index], form) for gates in outputs.gates)
+        by_name[name] = tuple(
+            _write_sequence(gates[index], form) for gates in outputs.gates if gates is not None
+        )
     return GRUResultWithGates(output, h_n, Gates(by_name["r"], by_name["z"], by_name["n"]))
 
 
 def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Form:
-    packed = input if isinstance(input, PackedSequence) else None
-    data = input if packed is None else packed.data
+    if isinstance(input, PackedSequence):
+        packed, data = input, input.data
+    else:
+        packed, data = None, input
     if packed is None and data.dim() not in (2, 3):
         raise ValueError(f"GRU: Expected input to be 2D or 3D, got {data.dim()}D instead")
     weight = getattr(gru, gru._flat_weights_names[0])

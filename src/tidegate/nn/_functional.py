@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tidegate.nn._layer import (
     GATES,
+    Cotangents,
     Direction,
     Gradients,
     Layer,
@@ -42,7 +43,7 @@ def gru_layer(layer: Layer, plan: Plan) -> Outputs:
     """Run a layer step by step, at about ten torch operations a step."""
     with torch.autocast(layer.x.device.type, enabled=False):
         if layer.batch_sizes is not None:
-            return _packed(layer, plan)
+            return _packed(layer, layer.batch_sizes, plan)
         if not torch._C._are_functorch_transforms_active():  # a mapped length cannot be read
             check_lengths(layer)
         return _padded(layer, plan)
@@ -51,31 +52,30 @@ def gru_layer(layer: Layer, plan: Plan) -> Outputs:
 def backward(
     layer: Layer,
     plan: Plan,
-    d_output: Tensor | None,
-    d_h_n: Tensor | None,
-    d_gates: Tensor | None,
+    d_outputs: Cotangents,
     wanted: Wanted,
 ) -> Gradients:
     """Gradients of a layer, from those of its results, which may be mapped."""
     fixed = [
-        t.detach().requires_grad_() if w else t for t, w in zip(layer[:3], wanted[:3], strict=True)
+        t.detach().requires_grad_() if t is not None and w else t
+        for t, w in zip(layer[:3], wanted[:3], strict=True)
     ]
     weights = [w.detach().requires_grad_(wanted.weights) for w in layer.weights]
     # Inside an operator autograd is shut out twice over.
     with torch._C._SetExcludeDispatchKeyGuard(AUTOGRAD, False), torch.enable_grad():
-        results = gru_layer(Layer(*fixed, *layer[3:-1], weights), plan)
-        pairs = zip(results, (d_output, d_h_n, d_gates), strict=True)
+        results = gru_layer(Layer._make((*fixed, *layer[3:-1], weights)), plan)
+        pairs = zip(results, d_outputs, strict=True)
         shown, d_shown = zip(*((r, d) for r, d in pairs if d is not None), strict=True)
         asked = [t for t in (*fixed, *weights) if t is not None and t.requires_grad]
         found = iter(torch.autograd.grad(shown, asked, d_shown, materialize_grads=True))
     d_fixed = [next(found) if w else None for w in wanted[:3]]
-    return Gradients(*d_fixed, list(found))
+    return Gradients._make((*d_fixed, list(found)))
 
 
-def _packed(layer: Layer, plan: Plan) -> Outputs:
+def _packed(layer: Layer, batch_sizes: Tensor, plan: Plan) -> Outputs:
     """Lay the packed rows out by time and batch, run, and take them out again."""
-    sizes = layer.batch_sizes.tolist()
-    valid = torch.arange(sizes[0])[None] < layer.batch_sizes[:, None]
+    sizes = batch_sizes.tolist()
+    valid = torch.arange(sizes[0])[None] < batch_sizes[:, None]
     time, batch = (index.to(layer.x.device) for index in valid.nonzero(as_tuple=True))
     blank = layer.x.new_zeros(len(sizes), sizes[0], layer.x.size(-1))
     padded = layer._replace(
@@ -115,7 +115,7 @@ def _direction(
     h, mask = start(layer, direction)
     outputs, history = [h] * time, [h] * time
     for t in reversed(range(time)) if direction else range(time):
-        step = Step(*(None if every is None else every[t] for every in steps))
+        step = Step._make(None if every is None else every[t] for every in steps)
         h, outputs[t], history[t] = advance(plan.reset, weights, mask, h, step)
     if not time:
         empty = layer.x.new_zeros(0, batch, h.size(-1))
@@ -219,11 +219,12 @@ def _none(x_gates: Tensor, x_n: Tensor, h: Tensor, mask: Tensor | None, w: Direc
 
 def _halves(w: Direction, hidden: int):
     """The recurrent parameters of the gates, and those of the candidate."""
-    tensors = (w.weight_hh, w.bias_hh, w.norm_hh)
-    return (
-        [None if t is None else t[:-hidden] for t in tensors],
-        [None if t is None else t[-hidden:] for t in tensors],
-    )
+    return _rows(w, slice(-hidden)), _rows(w, slice(-hidden, None))
+
+
+def _rows(w: Direction, rows: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    bias, gain = (None if t is None else t[rows] for t in (w.bias_hh, w.norm_hh))
+    return w.weight_hh[rows], bias, gain
 
 
 def _product(h: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None) -> Tensor:

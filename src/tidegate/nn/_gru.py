@@ -219,7 +219,7 @@ class GRU(nn.GRU):
         regular = self.zoneout or self.recurrent_dropout or self.weight_dropout
         return plain and not (self.layer_norm or self.learn_hx or regular)
 
-    def forward(
+    def forward(  # pyrefly: ignore[bad-override]  # more arguments, and a result with names
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | Sequence[Tensor] | None = None,
@@ -250,7 +250,8 @@ class GRU(nn.GRU):
         """
         options = lengths is not None or keep is not None or return_gates
         if not options and self._is_torchs and _is_for_torch(input):
-            return GRUResult(*super().forward(input, hx))
+            # torch's stub has a signature for each kind of input, and none for either.
+            return GRUResult(*super().forward(input, hx))  # pyrefly: ignore[no-matching-overload]
         form, inputs = _call.read(self, input, hx, lengths, keep)
         plan = Plan(
             self.reset,
@@ -283,7 +284,7 @@ class GRU(nn.GRU):
         """The `torch.nn.GRU` that TorchScript compiles in our place, with the same parameters."""
         if not self._is_torchs:
             raise TypeError("TorchScript can compile a GRU with torch's own arguments only")
-        twin = copy.copy(self)
+        twin: nn.GRU = copy.copy(self)
         twin.__class__ = nn.GRU
         return twin
 
@@ -371,7 +372,7 @@ def _check_proj_size(proj_size: int, hidden_sizes: tuple[int, ...]) -> int:
 
 
 def _read_sizes(hidden_size: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
-    if not isinstance(hidden_size, (list, tuple)):
+    if isinstance(hidden_size, int):
         return (hidden_size,) * num_layers
     if num_layers not in (1, len(hidden_size)):
         raise ValueError(

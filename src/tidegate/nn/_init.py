@@ -60,6 +60,6 @@ def _memories(like: Tensor, shortest: float, longest: float) -> Tensor:
 
 
 def _hidden(gru: nn.GRU, name: str) -> int:
-    layer = int(re.search(r"_l(\d+)", name)[1])
+    layer = int(re.sub(r".*_l(\d+).*", r"\1", name))
     sizes = getattr(gru, "hidden_sizes", None)
     return sizes[layer] if sizes else gru.hidden_size

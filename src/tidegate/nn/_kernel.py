@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from tidegate import _kernels
 from tidegate.nn._layer import (
     GATES,
+    Cotangents,
     Gradients,
     Layer,
     Outputs,
@@ -18,9 +20,7 @@ from tidegate.nn._layer import (
     check_lengths,
     hidden_size,
 )
-from tidegate.nn._packing import pack
-
-Packed = list  # of the Weights of both directions, None in place of an absent second
+from tidegate.nn._packing import Packed, pack
 
 
 def runs(layer: Layer, plan: Plan) -> bool:
@@ -63,9 +63,7 @@ def backward(
     layer: Layer,
     plan: Plan,
     output: Tensor,
-    d_output: Tensor | None,
-    d_h_n: Tensor | None,
-    d_gates: Tensor | None,
+    d_outputs: Cotangents,
     wanted: Wanted,
     packed: Packed | None = None,
     saved: Tensor | None = None,
@@ -73,14 +71,15 @@ def backward(
     """Gradients of a layer whose `output` is known, from those of its results."""
     packed = packed or pack(layer, plan, backward=True)
     read = _Read(layer)
-    output, d_output, d_gates = _dense(output), _dense(d_output), _dense(d_gates)
-    d_h_n = None if d_h_n is None else d_h_n.contiguous()
+    output, d_output, d_gates = _dense(output), _dense(d_outputs.output), _dense(d_outputs.gates)
+    d_h_n = _contiguous(d_outputs.h_n)
     like = layer.x.new_empty
     state = (plan.directions, read.batch, hidden_size(layer))
     d_x = _like_input(layer, plan) if wanted.x else None
     d_h_0 = like(state) if wanted.h_0 else None
     d_keep = like(state[0], read.time, *state[1:]) if wanted.keep else None
     d_weights = _like_weights(layer, plan) if wanted.weights else [None] * 4
+    d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = d_weights
     _kernels.gru_backward(
         *packed,
         torch.get_num_threads(),
@@ -98,7 +97,10 @@ def backward(
         *_steps(d_x),
         _address(d_h_0),
         _address(d_keep),
-        *map(_address, d_weights),
+        _address(d_weight_ih),
+        _address(d_weight_hh),
+        _address(d_bias_ih),
+        _address(d_bias_hh),
         *read.zone,
     )
     return Gradients(d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights))
@@ -135,7 +137,7 @@ class _Read:
         h_0, mask, lengths = _contiguous(h_0), _contiguous(mask), _contiguous(lengths)
         by_unit = keep is not None and keep.size(-1) > 1
         self.held = (x, offsets, lengths, keep, mask, h_0, zone)
-        self.zone = () if zone is None else (zone.data_ptr(), *zone.stride())
+        self.zone = (_address(zone), *_zone_steps(zone))
         self.addresses = (
             self.time,
             self.batch,
@@ -144,14 +146,18 @@ class _Read:
             _address(offsets),
             _address(lengths),
             _address(keep),
-            *((0, 0) if keep is None else keep.stride()[:2]),
+            *_keep_steps(keep),
             int(by_unit),
             _address(mask),
             _address(h_0),
         )
 
 
-def _dense(tensor: Tensor | None) -> Tensor | None:
+@overload
+def _dense(tensor: Tensor) -> Tensor: ...
+@overload
+def _dense(tensor: Tensor | None) -> Tensor | None: ...
+def _dense(tensor):
     return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -169,6 +175,14 @@ def _steps(tensor: Tensor | None) -> tuple[int, int]:
         return 0, 0
     strides = tensor.stride()
     return (strides[-3] if len(strides) > 2 else 0), strides[-2]
+
+
+def _keep_steps(keep: Tensor | None) -> tuple[int, int]:
+    return (0, 0) if keep is None else (keep.stride(0), keep.stride(1))
+
+
+def _zone_steps(zone: Tensor | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if zone is None else (zone.stride(0), zone.stride(1), zone.stride(2))
 
 
 def empty_results(layer: Layer, plan: Plan, gates: tuple[int, ...], units: int) -> Tensor:
@@ -203,7 +217,7 @@ def _by_direction(d_weights: Sequence[Tensor | None]) -> list[Tensor | None]:
 
 def _sum_keep(d_keep: Tensor | None, keep: Tensor | None) -> Tensor | None:
     """Add up the gradient, one a unit and direction, over what `keep` was shared by."""
-    if d_keep is None:
+    if d_keep is None or keep is None:
         return None
     total = d_keep.sum(0) if d_keep.size(0) > 1 else d_keep[0]
     return total.sum(-1, keepdim=True) if keep.size(-1) == 1 else total

@@ -60,6 +60,14 @@ class Outputs(NamedTuple):
     gates: Tensor | None  # (gate, ...) as output for each gate
 
 
+class Cotangents(NamedTuple):
+    """Gradients of the loss with respect to the `Outputs`; None is zero."""
+
+    output: Tensor | None
+    h_n: Tensor | None
+    gates: Tensor | None
+
+
 class Gradients(NamedTuple):
     """Of the tensors of a `Layer` that can have one, and of its weights in their order."""
 

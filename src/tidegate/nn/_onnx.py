@@ -21,7 +21,7 @@ def gru_layer(layer: Layer, plan: Plan) -> Outputs:
     if layer.batch_sizes is not None:
         raise NotImplementedError("ONNX has no packed sequences: give lengths= instead")
     # Detached: an exported graph has no gradients, and torch's scan stumbles over their sizes.
-    layer = Layer(*(t if t is None else t.detach() for t in layer[:-1]), layer.weights)
+    layer = Layer._make((*(t if t is None else t.detach() for t in layer[:-1]), layer.weights))
     weights = directions([w.detach() for w in layer.weights], plan)
     if layer.keep is None and layer.mask is None and layer.zone is None and not plan.norm:
         output, h_n = _node(layer, plan, weights)
@@ -96,7 +96,7 @@ def _scan(layer: Layer, plan: Plan, direction: int, weights: Direction) -> tuple
 
     def advance(h: Tensor, each: list[Tensor]) -> tuple[Tensor, Tensor]:
         given = dict(zip(present, each, strict=True))
-        step = _functional.Step(*(given.get(field) for field in steps._fields))
+        step = _functional.Step._make(given.get(field) for field in steps._fields)
         h, output, _ = _functional.advance(plan.reset, weights, mask, h, step)
         return h, output.clone()
 

@@ -13,7 +13,7 @@ from torch.library import Library
 
 from tidegate.nn import _functional, _kernel, _vmap
 from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward
-from tidegate.nn._layer import GATES, Layer, Outputs, Plan, Wanted, hidden_size
+from tidegate.nn._layer import GATES, Cotangents, Layer, Outputs, Plan, Wanted, hidden_size
 
 _TENSORS = (
     "Tensor x, Tensor? h_0, Tensor? keep, Tensor? mask, Tensor? zone, Tensor? lengths, "
@@ -57,7 +57,8 @@ def _forward_fake(*args) -> tuple[Tensor, Tensor, Tensor]:
     hidden = hidden_size(layer)
     units = plan.directions * hidden
     output = _kernel.empty_results(layer, plan, (), units)
-    batch = layer.h_0.size(1) if layer.batch_sizes is not None else layer.x.size(1)
+    h_0, packed = layer.h_0, layer.batch_sizes is not None
+    batch = h_0.size(1) if packed and h_0 is not None else layer.x.size(1)
     h_n = layer.x.new_empty(plan.directions, batch, hidden)
     if not plan.gates:
         return output, h_n, layer.x.new_empty(0)
@@ -66,13 +67,13 @@ def _forward_fake(*args) -> tuple[Tensor, Tensor, Tensor]:
 
 def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
     layer, plan = _split(args)
-    d_outputs, wanted = (d_output, d_h_n, d_gates), Wanted(*wanted)
+    d_outputs, wanted = Cotangents(d_output, d_h_n, d_gates), Wanted(*wanted)
     if _kernel.runs(layer, plan):
-        d_x, *fixed, weights = _kernel.backward(layer, plan, output, *d_outputs, wanted)
+        d_x, *fixed, weights = _kernel.backward(layer, plan, output, d_outputs, wanted)
         if plan.directions > 1:  # written into one tensor; but results may not overlap
-            weights = [d.clone() for d in weights]
+            weights = [None if d is None else d.clone() for d in weights]
     else:
-        d_x, *fixed, weights = _functional.backward(layer, plan, *d_outputs, wanted)
+        d_x, *fixed, weights = _functional.backward(layer, plan, d_outputs, wanted)
         if d_x is not None:
             d_x = _kernel.empty_results(layer, plan, (), d_x.size(-1)).copy_(d_x)
     fixed = [layer.x.new_empty(0) if d is None else d.contiguous() for d in fixed]
@@ -84,8 +85,8 @@ def _backward_fake(output, d_output, d_h_n, d_gates, wanted, *args):
     wanted, none = Wanted(*wanted), layer.x.new_empty(0)
     return (
         _kernel.empty_results(layer, plan, (), layer.x.size(-1)) if wanted.x else none,
-        layer.h_0.new_empty(layer.h_0.shape) if wanted.h_0 else layer.x.new_empty(0),
-        layer.keep.new_empty(layer.keep.shape) if wanted.keep else layer.x.new_empty(0),
+        none if layer.h_0 is None or not wanted.h_0 else layer.h_0.new_empty(layer.h_0.shape),
+        none if layer.keep is None or not wanted.keep else layer.keep.new_empty(layer.keep.shape),
         [w.new_empty(w.shape) for w in layer.weights] if wanted.weights else [],
     )
 
@@ -101,7 +102,7 @@ def _differentiate(ctx, d_output, d_h_n, d_gates):
     output, *tensors = ctx.saved_tensors
     layer, plan = as_layer(tuple(tensors)), ctx.plan
     needs = ctx.needs_input_grad
-    wanted = Wanted(*needs[:3], any(needs[FIXED]))
+    wanted = Wanted._make((*needs[:3], any(needs[FIXED])))
     d_gates = d_gates if plan.gates else None
     if d_output is d_h_n is d_gates is None:  # only an absent result had a gradient
         return (*(None,) * FIXED, [None] * len(layer.weights), *(None,) * len(plan))

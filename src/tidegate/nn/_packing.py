@@ -21,6 +21,7 @@ RESETS = {
     "before": _kernels.RESET_BEFORE,
     "none": _kernels.RESET_NONE,
 }
+Packed = tuple[_kernels.Weights, _kernels.Weights | None]  # the second direction may be absent
 # Above so many rows (steps times batch) packing is under a twentieth of the work.
 KEEP_UP_TO_ROWS = 512
 
@@ -43,12 +44,14 @@ class _Entry(NamedTuple):
 _kept: dict[int, _Entry] = {}  # by id of weight_hh
 
 
-def pack(layer: Layer, plan: Plan, backward: bool) -> list[_kernels.Weights | None]:
+def pack(layer: Layer, plan: Plan, backward: bool) -> Packed:
     """Packed weights of both directions; the second is None in a layer of one."""
     rows = layer.x.numel() // max(1, layer.x.size(-1))
     take = _kept_weights if rows <= KEEP_UP_TO_ROWS else _pack
-    packed = [take(weights, plan.reset, backward) for weights in directions(layer.weights, plan)]
-    return packed if plan.directions > 1 else [*packed, None]
+    first, *second = (
+        take(weights, plan.reset, backward) for weights in directions(layer.weights, plan)
+    )
+    return first, second[0] if second else None
 
 
 def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
@@ -58,7 +61,7 @@ def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.We
         return entry.packed
     # Copied first and packed from the copies: what another thread writes meanwhile is then in
     # neither, and the next call sees it.
-    copies = Direction(*(None if w is None else w.detach().clone() for w in weights))
+    copies = Direction._make(None if w is None else w.detach().clone() for w in weights)
     packed = _pack(copies, reset, backward)
     alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
     _kept[key] = _Entry(alive, reset, backward, copies, packed)
@@ -77,8 +80,10 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def _pack(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
-    dense = [None if w is None else w.contiguous() for w in weights]
-    weight_ih, weight_hh, bias_ih, bias_hh = dense[:4]
+    weight_ih, weight_hh = weights.weight_ih.contiguous(), weights.weight_hh.contiguous()
+    bias_ih, bias_hh = (
+        None if b is None else b.contiguous() for b in (weights.bias_ih, weights.bias_hh)
+    )
     return _kernels.Weights(
         weight_hh.dtype == torch.float64,
         RESETS[reset],

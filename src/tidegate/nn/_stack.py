@@ -122,10 +122,12 @@ def _run_layer(
 ) -> Outputs:
     weights, projections = _effective(weights, kinds, chances)
     hidden = weights[1].size(1)
-    batch = x.size(1) if inputs.batch_sizes is None else inputs.states[index].size(1)
+    state = inputs.states[index]
+    packed = inputs.batch_sizes is not None
+    batch = state.size(1) if packed and state is not None else x.size(1)
     layer = Layer(
         x,
-        inputs.states[index],
+        state,
         inputs.keep,
         _mask(x, (plan.directions, batch, hidden), chances),
         _zone(inputs, x, (batch, plan.directions * hidden), chances),

@@ -82,10 +82,13 @@ def _unfold(size: int, results: Sequence[Tensor | None], axes: Sequence[int]):
     return mapped, dims
 
 
+def _member(tensor: Tensor | None, dim: int | None, index: int) -> Tensor | None:
+    return tensor if tensor is None or dim is None else tensor.select(dim, index)
+
+
 def _loop(apply: Callable, size: int, dims: Sequence[int | None], tensors: Sequence[Tensor | None]):
     members = [
-        apply(*(t if d is None else t.select(d, i) for t, d in zip(tensors, dims, strict=True)))
-        for i in range(size)
+        apply(*(_member(t, d, i) for t, d in zip(tensors, dims, strict=True))) for i in range(size)
     ]
     stacked = tuple(
         None if parts[0] is None else torch.stack(parts) for parts in zip(*members, strict=True)

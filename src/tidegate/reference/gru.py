@@ -147,7 +147,7 @@ def gru_backward(
         d_h = np.where(inside[t], keep_[t] * d.h, d_h)
         for total, d_weight in zip(d_weights, d[2:], strict=True):
             total += d_weight
-    return GRUGradients(d_x, d_h, *d_weights, _like_keep(d_keep, keep))
+    return GRUGradients._make((d_x, d_h, *d_weights, _like_keep(d_keep, keep)))
 
 
 def _after(x: Array, h: Array, mask: Array | float, weights: Weights) -> tuple[Array, Gates]:
