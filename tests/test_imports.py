@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "_shapes",
     "_files",
+    "_model_file",
     "_kernels",
     "reference",
     "weights",

@@ -12,11 +12,11 @@ import torch
 
 from .. import __version__
 from .._estimator import Estimator
+from .._model_file import read_model, write_model
 from ..data import Frequency, Panel, to_frame
 from ..errors import InputError
 from ..train import Progress, Settings
 from ._bands import column_names, quantiles_of
-from ._file import read_model, write_model
 from ._fit import Plan, Watch, fit_model
 from ._model import Model
 from ._network import Network, Shape
@@ -252,7 +252,7 @@ class GRUForecaster(Estimator):
             "frequency": self.frequency_.name,
             "notes": self.notes_,
         }
-        write_model(path, tensors, facts)
+        write_model(path, "forecaster", tensors, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -261,14 +261,15 @@ class GRUForecaster(Estimator):
         Raises:
             InputError: the file is not there, damaged, or no forecaster.
         """
-        tensors, facts = read_model(path)
+        file = read_model(path, "forecaster")
+        facts = file.facts
         try:
             self = cls(**facts["arguments"])
             self.levels = tuple(self.levels)
             self.suggestion_ = Suggestion(**facts["suggestion"])
             self.frequency_ = Frequency.parse(facts["frequency"])
             self.notes_ = facts["notes"]
-            networks = _networks(Shape(**facts["shape"]), tensors, self.members)
+            networks = _networks(Shape(**facts["shape"]), file.tensors, self.members)
             widths = np.array(facts["widths"])
             self.model_ = Model(Scaling(**facts["scaling"]), networks, self.trust, widths)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
