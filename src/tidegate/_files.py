@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .errors import InputError
 
 _PREFIX = ".tidegate-part-"
@@ -64,6 +66,8 @@ def staged(folder: str | Path) -> Iterator[Path]:
             done = True
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    except SafetensorError as error:  # it has its own words for what the system said
+        raise InputError(f"cannot write into {folder}: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if not done:
