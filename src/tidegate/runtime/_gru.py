@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+
 def run_gru(
     layer: GRU,
     x: Float[Array, "time batch features"],

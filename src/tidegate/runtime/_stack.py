@@ -201,7 +201,7 @@ def _symbols(x: Array, count: int) -> Array:
         raise InputError(
             f"x must be whole numbers of shape (*, *), not {x.dtype} of shape {x.shape}"
         )
-    if x.size and not (0 <= x.min() and x.max() < count):
+    if x.size and not (x.min() >= 0 and x.max() < count):
         raise InputError(f"x must be from 0 to {count - 1}, but goes from {x.min()} to {x.max()}")
     return x
 
@@ -213,7 +213,7 @@ def _lengths(lengths: ArrayLike, time: int, batch: int) -> Array:
             f"lengths must be whole numbers of shape ({batch},), not {lengths.dtype} of shape "
             f"{lengths.shape}"
         )
-    if batch and not (1 <= lengths.min() and lengths.max() <= time):
+    if batch and not (lengths.min() >= 1 and lengths.max() <= time):
         raise InputError(
             f"lengths must be from 1 to {time}, but go from {lengths.min()} to {lengths.max()}"
         )
