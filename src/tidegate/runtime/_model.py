@@ -148,7 +148,8 @@ def _layer(facts: Mapping[str, Any], arrays: dict[str, Array]) -> Layer:
     if kind not in _LAYERS:
         raise InputError(f"a layer of type {kind!r} is not known to this version ({__version__})")
     if kind != "gru":
-        return _LAYERS[kind](**rest, **arrays)
+        arguments: dict[str, Any] = {**rest, **arrays}
+        return _LAYERS[kind](**arguments)
     reset, back = rest.pop("reset"), "reverse."
     forward = {name: array for name, array in arrays.items() if not name.startswith(back)}
     backward = {n.removeprefix(back): array for n, array in arrays.items() if n.startswith(back)}
