@@ -32,6 +32,8 @@ _LAYERS = {
     "last": Last,
     "add_input": AddInput,
 }
+# What the facts of a layer may be, by the annotation of its field.
+_PLAIN = {"str": str, "int": int, "float": int | float, "bool": bool}
 
 
 class Model:
@@ -143,13 +145,18 @@ def _facts(layer: Layer) -> dict[str, Any]:
 
 def _layer(facts: Mapping[str, Any], arrays: dict[str, Array]) -> Layer:
     """The layer of a file's facts and arrays."""
-    rest = dict(facts)
-    kind = rest.pop("type")
-    if kind not in _LAYERS:
-        raise InputError(f"a layer of type {kind!r} is not known to this version ({__version__})")
-    if kind != "gru":
-        arguments: dict[str, Any] = {**rest, **arrays}
-        return _LAYERS[kind](**arguments)
+    rest: dict[str, Any] = dict(facts)
+    name = rest.pop("type")
+    if name not in _LAYERS:
+        raise InputError(f"a layer of type {name!r} is not known to this version ({__version__})")
+    kind = _LAYERS[name]
+    for f in fields(kind):
+        plain = _PLAIN.get(str(f.type), object)
+        if not isinstance(rest.get(f.name, f.default), plain):
+            raise InputError(f"{f.name} of a layer of type {name!r} cannot be {rest[f.name]!r}")
+    if kind is not GRU:
+        rest |= arrays
+        return kind(**rest)
     reset, back = rest.pop("reset"), "reverse."
     forward = {name: array for name, array in arrays.items() if not name.startswith(back)}
     backward = {n.removeprefix(back): array for n, array in arrays.items() if n.startswith(back)}
