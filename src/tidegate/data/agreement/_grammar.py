@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from random import Random
+from typing import NamedTuple
 
 from . import _words as w
 from ._pair import Pair
@@ -71,17 +72,15 @@ def generate(
         >>> pair.distance, pair.attractors, pair.number
         (12, 1, 'plural')
     """
-    ranges = {
-        "distance": _range("distance", distance, least=1),
-        "attractors": _range("attractors", attractors),
-        "companions": _range("companions", companions),
-    }
-    choices = {
-        "relative": _choices("relative", relative, RELATIVES),
-        "number": _choices("number", number, NUMBERS),
-    }
+    plan = _Plan(
+        distance=_range("distance", distance, least=1),
+        attractors=_range("attractors", attractors),
+        companions=_range("companions", companions),
+        relative=_choices("relative", relative, RELATIVES),
+        number=_choices("number", number, NUMBERS),
+    )
     rng = Random(seed)
-    return [_one(rng, ranges, choices) for _ in range(count)]
+    return [_one(rng, plan) for _ in range(count)]
 
 
 def vocabulary() -> list[str]:
@@ -96,19 +95,31 @@ def vocabulary() -> list[str]:
     return sorted({word for text in texts for word in text.split()})
 
 
-def _one(
-    rng: Random, ranges: dict[str, tuple[int, int]], choices: dict[str, Sequence[str]]
-) -> Pair:
+class _Plan(NamedTuple):
+    """What to draw from."""
+
+    distance: tuple[int, int]
+    attractors: tuple[int, int]
+    companions: tuple[int, int]
+    relative: list[str]
+    number: list[str]
+
+
+def _one(rng: Random, plan: _Plan) -> Pair:
     for _ in range(_TRIES):
-        drawn = {name: rng.randint(*bounds) for name, bounds in ranges.items()}
-        chosen = {name: rng.choice(options) for name, options in choices.items()}
-        pair = _sentence(rng, **drawn, **chosen)
+        pair = _sentence(
+            rng,
+            distance=rng.randint(*plan.distance),
+            attractors=rng.randint(*plan.attractors),
+            companions=rng.randint(*plan.companions),
+            relative=rng.choice(plan.relative),
+            number=rng.choice(plan.number),
+        )
         if pair is not None:
             return pair
     raise ValueError(
-        "no sentence has these parts at a distance of "
-        f"{ranges['distance'][0]} to {ranges['distance'][1]} words: allow a larger distance, other "
-        "relative clauses, or fewer nouns"
+        f"no sentence has these parts at a distance of {plan.distance[0]} to {plan.distance[1]} "
+        "words: allow a larger distance, other relative clauses, or fewer nouns"
     )
 
 
@@ -138,9 +149,9 @@ def _sentence(
         return None
     modifiers += _fillers(rng, room)
     rng.shuffle(modifiers)
-    verbs = (singular, plural) if number == "singular" else (plural, singular)
+    good, bad = (singular, plural) if number == "singular" else (plural, singular)
     words = (*before, head, *after, *clause, *chain(*modifiers), *rest.split())
-    return Pair(words, *verbs, number, len(before), attractors, relative)
+    return Pair(words, good, bad, number, len(before), attractors, relative)
 
 
 def _subject(
@@ -200,7 +211,7 @@ def _range(name: str, value: Range, least: int = 0) -> tuple[int, int]:
     return low, high
 
 
-def _choices(name: str, value: Sequence[str], options: Sequence[str]) -> Sequence[str]:
+def _choices(name: str, value: Sequence[str], options: Sequence[str]) -> list[str]:
     wrong = [choice for choice in value if choice not in options]
     if isinstance(value, str) or wrong or not value:
         raise ValueError(f"{name} must be a list of some of {', '.join(options)}; got {value!r}")
