@@ -27,6 +27,7 @@ ORDER = [
     "train",
     "data",
     "_estimator",
+    "_inspectable",
     "_plots",
     "forecast",
     "classify",

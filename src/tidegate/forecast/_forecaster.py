@@ -12,12 +12,14 @@ import torch
 
 from .. import __version__
 from .._estimator import Estimator
+from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
 from ..data import Frequency, Panel, to_frame
 from ..errors import InputError
 from ..train import Progress, Settings
 from ._bands import column_names, quantiles_of
 from ._fit import Plan, Watch, fit_model
+from ._looked_into import look_into
 from ._model import Model
 from ._network import Network, Shape
 from ._scale import Scaling
@@ -276,6 +278,15 @@ class GRUForecaster(Estimator):
             raise InputError(f"{path} is damaged: {error}") from None
         self.history_, self.panel_, self._like = [], None, None
         return self
+
+    def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
+        """What `tidegate.inspect` looks into; `input` as `predict` takes it."""
+        self._check_fitted()
+        if input is None and self.panel_ is None:
+            raise InputError("a loaded model holds no data: give the series to look at")
+        panel = self.panel_ if input is None else self._panel(input)
+        self._check_calendar(panel)
+        return look_into(self, panel, known)
 
     def _check_arguments(self) -> None:
         for name in ("horizon", "batch_size", "members"):

@@ -1,0 +1,147 @@
+"""The GRUs inside a module, and what each is given when the module runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from ..nn import GRU
+from ._input import at_rest
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a recurrent module, with the arguments that `GRU` takes."""
+
+    name: str
+    module: nn.RNNBase
+    input: Tensor | PackedSequence
+    hx: Any = None
+    lengths: Any = None
+    keep: Tensor | None = None
+
+    @property
+    def time_axis(self) -> int:
+        """Which axis of a padded input counts the steps."""
+        return 1 if self.module.batch_first and self.input.dim() == 3 else 0
+
+
+def capture(
+    module: nn.Module, inputs: tuple[Any, ...], kind: type[nn.RNNBase] = nn.GRU
+) -> tuple[Any, list[Call]]:
+    """Run a module, without gradients, and say how its recurrent parts were called.
+
+    Calls that go on where the one before ended, as those of a decoder that runs step by step, are
+    one call.
+
+    Raises:
+        ValueError: the module has no part of this kind, or calls none.
+    """
+    names = {part: name for name, part in module.named_modules() if isinstance(part, kind)}
+    if not names:
+        raise ValueError(
+            f"{type(module).__name__} contains no {kind.__name__}: nothing to look into"
+        )
+    calls: list[Call] = []
+    ends: list[Any] = []
+    with at_rest(module), _listening(names, calls, ends), torch.no_grad():
+        result = module(*inputs)
+    if not calls:
+        raise ValueError(f"{type(module).__name__} did not call {', '.join(names.values())}")
+    return result, _told_apart(_joined(calls, ends))
+
+
+@contextmanager
+def _listening(names: dict[nn.RNNBase, str], calls: list[Call], ends: list[Any]) -> Iterator[None]:
+    def listen(part: nn.RNNBase, args: tuple, kwargs: dict, result: Any) -> None:
+        given = dict(zip(("input", "hx", "lengths", "keep"), args, strict=False)) | kwargs
+        given.pop("return_gates", None)
+        calls.append(Call(names[part], part, **given))
+        ends.append(result[1])
+
+    handles = [part.register_forward_hook(listen, with_kwargs=True) for part in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _joined(calls: list[Call], ends: list[Any]) -> list[Call]:
+    joined: list[tuple[Call, Any]] = []
+    for call, end in zip(calls, ends, strict=True):
+        last = next((j for j in reversed(range(len(joined))) if _goes_on(call, *joined[j])), None)
+        if last is None:
+            joined.append((call, end))
+        else:
+            before = joined[last][0]
+            whole = torch.cat([before.input, call.input], call.time_axis)
+            joined[last] = (replace(before, input=whole), end)
+    return [call for call, _ in joined]
+
+
+def _goes_on(call: Call, before: Call, end: Any) -> bool:
+    """Whether a call starts from the state in which an earlier one ended."""
+    tensors = (call.hx, end, call.input, before.input)
+    if call.module is not before.module or not all(isinstance(t, Tensor) for t in tensors):
+        return False
+    options = (call.lengths, call.keep, before.lengths, before.keep)
+    if call.module.bidirectional or any(option is not None for option in options):
+        return False
+    return call.hx.shape == end.shape and torch.equal(call.hx, end)
+
+
+def _told_apart(calls: list[Call]) -> list[Call]:
+    """Names that differ: a module that was called several times gets numbers."""
+    counts: dict[str, int] = {}
+    names = [call.name for call in calls]
+    told = []
+    for call in calls:
+        counts[call.name] = counts.get(call.name, 0) + 1
+        more = f"#{counts[call.name]}" if names.count(call.name) > 1 else ""
+        told.append(replace(call, name=call.name + more))
+    return told
+
+
+def as_ours(call: Call) -> tuple[GRU, Call]:
+    """A call in float64 on the CPU, padded, of a `tidegate.nn.GRU` with the same parameters."""
+    module = call.module
+    gru = copy.copy(module)
+    gru.__class__ = GRU  # whatever class it has, also one that a parametrization made
+    gru.__dict__ = dict(gru.__dict__)
+    for name in (*module._flat_weights_names, *(n for n in _initial(module))):
+        gru.__dict__[name] = _double(getattr(module, name))
+    inputs, hx, lengths = call.input, call.hx, call.lengths
+    if isinstance(inputs, PackedSequence):
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=module.batch_first)
+    if hx is not None:
+        hx = _double(hx) if isinstance(hx, Tensor) else tuple(_double(h) for h in hx)
+    lengths = None if lengths is None else torch.as_tensor(lengths).cpu()
+    keep = None if call.keep is None else _double(call.keep)
+    inputs = _double(as_numbers(inputs, module))
+    return gru, replace(call, input=inputs, hx=hx, lengths=lengths, keep=keep)
+
+
+def as_numbers(inputs: Tensor, module: nn.RNNBase) -> Tensor:
+    """The input of a GRU as it multiplies its weights; whole numbers name one feature each."""
+    if inputs.is_floating_point():
+        return inputs
+    weight = getattr(module, module._flat_weights_names[0])
+    return F.one_hot(inputs.long(), module.input_size).to(weight.dtype)
+
+
+def _initial(module: nn.RNNBase) -> list[str]:
+    learns = getattr(module, "learn_hx", False)
+    return [name for name, _ in module._initial_state_names()] if learns else []
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float64)

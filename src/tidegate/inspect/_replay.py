@@ -1,0 +1,187 @@
+"""A call of a GRU, replayed strand by strand, with every state in reach and in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from ..nn import GRU, Gates, GRUResult, GRUResultWithGates, _call
+from ..nn._functional import Step, prepare
+from ..nn._layer import GATES, Layer, Plan, directions, valid_steps
+from ..nn._stack import Inputs, Regularisers, StackOutputs, _effective, _project, parameter_kinds
+from ._capture import Call, as_ours
+from ._strand import Run, Strand, natural_order, own_order
+
+# What is done to a strand before it runs: the strand to run in its place.
+Edit = Callable[[Strand], Strand]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A GRU and its call, ready to run as often as wanted. Built by `Replay.of`."""
+
+    name: str
+    gru: GRU
+    form: _call.Form
+    inputs: Inputs
+
+    @classmethod
+    def of(cls, call: Call) -> Replay:
+        """The replay of a call, in float64."""
+        gru, ours = as_ours(call)
+        return cls(call.name, gru, *_call.read(gru, ours.input, ours.hx, ours.lengths, ours.keep))
+
+    @property
+    def time(self) -> int:
+        """Steps of the call."""
+        return self.inputs.x.size(0)
+
+    @property
+    def batch(self) -> int:
+        """Rows of the call."""
+        return self.inputs.x.size(1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(batch,) steps of each row."""
+        given = self.inputs.lengths
+        return torch.full((self.batch,), self.time) if given is None else given
+
+    def run(self, edit: Edit | None = None, x: Tensor | None = None) -> Traces:
+        """Run every layer, each strand as `edit` makes it.
+
+        Args:
+            edit: changes strands.
+            x: other input, (time, copies * batch, features): batches one after the other.
+        """
+        gru, inputs = self.gru, self.inputs
+        copies = 1 if x is None else x.size(1) // self.batch
+        below = inputs.x if x is None else x
+        lengths = self.lengths.repeat(copies)
+        keep = None if inputs.keep is None else inputs.keep.repeat(1, copies, 1)
+        kinds = parameter_kinds(gru.bias, gru.proj_size, gru.layer_norm)
+        plan = Plan(gru.reset, 1 + gru.bidirectional, gru.bias, gru.layer_norm)
+        stack = gru.stack
+        if stack == "residual":
+            below = torch.where(valid_steps(below, lengths), below, 0)
+        traces, states = [], []
+        for index, given in enumerate(gru._weights(torch.float64)):
+            weights, projections = _effective(given, kinds, _AT_REST)
+            h_0 = inputs.states[index]
+            h_0 = None if h_0 is None else h_0.repeat(1, copies, 1)
+            zone = self._zone(below, weights[1].size(1) * plan.directions)
+            layer = Layer(below, h_0, keep, None, zone, lengths, None, weights)
+            mine = [
+                _traced(self._strand(layer, plan, d, index, lengths), edit)
+                for d in range(plan.directions)
+            ]
+            output = torch.cat([trace.output for trace in mine], -1)
+            output = _project(output, projections) if projections else output
+            if stack == "residual" and output.size(-1) == below.size(-1):
+                output = output + below
+            top = index == gru.num_layers - 1
+            below = torch.cat((below, output), -1) if stack == "dense" and not top else output
+            traces += mine
+            states.append(torch.stack([trace.run.states[-1] for trace in mine]))
+        return Traces(traces, StackOutputs(below, states, []))
+
+    def _zone(self, x: Tensor, units: int) -> Tensor | None:
+        zoneout = self.gru.zoneout
+        return x.new_full((1, 1, 1), zoneout).expand(*x.shape[:2], units) if zoneout else None
+
+    def _strand(
+        self, layer: Layer, plan: Plan, direction: int, index: int, lengths: Tensor
+    ) -> Strand:
+        weights = directions(layer.weights, plan)[direction]
+        reverse = bool(direction)
+        steps = prepare(layer, direction, weights)
+        steps = Step(
+            *(None if every is None else own_order(every, reverse, lengths) for every in steps)
+        )
+        if (lengths == layer.x.size(0)).all():
+            steps = steps._replace(valid=None)
+        hidden = weights.weight_hh.size(1)
+        h = (
+            layer.x.new_zeros(layer.x.size(1), hidden)
+            if layer.h_0 is None
+            else layer.h_0[direction]
+        )
+        suffix = "_reverse" if reverse else ""
+        name = ".".join(filter(None, [self.name, f"l{index}{suffix}"]))
+        return Strand(name, plan.reset, weights, steps, h, lengths, reverse)
+
+    def answer(self, traces: Traces, call: Call, return_gates: bool = False) -> Any:
+        """What the module would have returned, in the dtype and on the device of its input."""
+        gates = [torch.stack(found) for found in self._gates(traces)] if return_gates else []
+        outputs = traces.outputs._replace(gates=gates)
+        result = _call.write(self.gru, self.form, outputs, return_gates)
+        output, *others = _like(result, call.input)
+        if isinstance(call.input, PackedSequence):
+            first = self.gru.batch_first
+            output = pack_padded_sequence(output, self.lengths, first, enforce_sorted=False)
+        if not return_gates:
+            return GRUResult(output, *others)
+        return GRUResultWithGates(output, others[0], Gates(*others[1]))
+
+    def _gates(self, traces: Traces) -> list[list[Tensor]]:
+        """Each gate of each layer, directions side by side."""
+        step = 1 + self.gru.bidirectional
+        layers = [traces.each[i : i + step] for i in range(0, len(traces.each), step)]
+        return [
+            [
+                torch.cat([trace.gate(letter) for trace in layer], -1)
+                for letter in GATES[self.gru.reset]
+            ]
+            for layer in layers
+        ]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A strand and what came of it."""
+
+    strand: Strand
+    run: Run
+
+    @property
+    def output(self) -> Tensor:
+        """(time, batch, hidden) in the order of the sequence; zero past a row's end."""
+        return self.natural(self.run.outputs)
+
+    def natural(self, sequence: Tensor) -> Tensor:
+        """(time, batch, ...) from the strand's order into that of the sequence."""
+        return natural_order(sequence, self.strand.reverse, self.strand.lengths)
+
+    def gate(self, letter: str) -> Tensor | None:
+        """(time, batch, hidden) in the order of the sequence; None if there is no such gate."""
+        if letter not in self.strand.gates:
+            return None
+        return self.natural(self.run.gates[self.strand.gates.index(letter)])
+
+
+@dataclass(frozen=True)
+class Traces:
+    """All strands of a GRU, layer by layer, forward before reverse; and what the GRU returns."""
+
+    each: list[Trace]
+    outputs: StackOutputs
+
+
+_AT_REST = Regularisers(0.0, 0.0, 0.0, 0.0, training=False)
+
+
+def _traced(strand: Strand, edit: Edit | None) -> Trace:
+    strand = strand if edit is None else edit(strand)
+    return Trace(strand, strand.run())
+
+
+def _like(value: Any, like: Tensor | PackedSequence) -> Any:
+    like = like.data if isinstance(like, PackedSequence) else like
+    if isinstance(value, Tensor):
+        return value.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
+    return tuple(_like(each, like) for each in value)
