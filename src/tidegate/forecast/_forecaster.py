@@ -282,9 +282,9 @@ class GRUForecaster(Estimator):
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
         """What `tidegate.inspect` looks into; `input` as `predict` takes it."""
         self._check_fitted()
-        if input is None and self.panel_ is None:
-            raise InputError("a loaded model holds no data: give the series to look at")
         panel = self.panel_ if input is None else self._panel(input)
+        if panel is None:
+            raise InputError("a loaded model holds no data: give the series to look at")
         self._check_calendar(panel)
         return look_into(self, panel, known)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,7 +113,7 @@ def _first_step_ahead(answer: Tensor, step: int) -> Tensor:
     return answer[:, 0, answer.size(2) // 2]
 
 
-def _loss(scaled: Scaled, truth: np.ndarray, quantiles: Sequence[float]):
+def _loss(scaled: Scaled, truth: np.ndarray, quantiles: np.ndarray):
     """The quantile loss of the network's answer; None where nothing that came is known."""
     wanted = torch.from_numpy(scale_future(truth, scaled).astype(np.float32))
     known = torch.isfinite(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ def ablation_of(
     """As `ablate`, of what was read already."""
     loss = item.loss if loss is None else loss
     result, calls = capture(item.module, item.inputs)
-    replays = {}
+    replays: dict[nn.RNNBase, list[Strand]] = {}
     for call in calls:
         if call.module not in replays:
             replays[call.module] = [trace.strand for trace in Replay.of(call).run().each]
@@ -142,14 +142,14 @@ def ablation_of(
 
 def _run_holding(
     item: Inspectable,
-    names: dict[nn.Module, str],
-    which: dict[nn.Module, set[str]],
+    names: dict[nn.RNNBase, str],
+    which: Mapping[nn.RNNBase, set[str]],
     gate: str,
     value: int,
 ) -> Any:
     """The module's result with a gate held in some strands."""
 
-    def edited(module: nn.Module, strands: set[str]) -> Callable[..., Any]:
+    def edited(module: nn.RNNBase, strands: set[str]) -> Callable[..., Any]:
         def edit(strand: Strand) -> Strand:
             return strand.holding(gate, value) if strand.name in strands else strand
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,8 @@ class Call:
     @property
     def time_axis(self) -> int:
         """Which axis of a padded input counts the steps."""
-        return 1 if self.module.batch_first and self.input.dim() == 3 else 0
+        batched = isinstance(self.input, Tensor) and self.input.dim() == 3
+        return 1 if self.module.batch_first and batched else 0
 
 
 def capture(
@@ -83,8 +83,8 @@ def _joined(calls: list[Call], ends: list[Any]) -> list[Call]:
             joined.append((call, end))
         else:
             before = joined[last][0]
-            whole = torch.cat([before.input, call.input], call.time_axis)
-            joined[last] = (replace(before, input=whole), end)
+            parts = [part.input for part in (before, call) if isinstance(part.input, Tensor)]
+            joined[last] = (replace(before, input=torch.cat(parts, call.time_axis)), end)
     return [call for call, _ in joined]
 
 
@@ -111,23 +111,24 @@ def _told_apart(calls: list[Call]) -> list[Call]:
     return told
 
 
-def as_ours(call: Call) -> tuple[GRU, Call]:
-    """A call in float64 on the CPU, padded, of a `tidegate.nn.GRU` with the same parameters."""
+def as_ours(call: Call) -> tuple[GRU, tuple[Tensor, Any, Any, Tensor | None]]:
+    """A `tidegate.nn.GRU` with the parameters of a call's module, and its arguments, padded.
+
+    All in float64 on the CPU.
+    """
     module = call.module
-    gru = copy.copy(module)
-    gru.__class__ = GRU  # whatever class it has, also one that a parametrization made
-    gru.__dict__ = dict(gru.__dict__)
-    for name in (*module._flat_weights_names, *(n for n in _initial(module))):
+    gru = GRU.__new__(GRU)  # whatever class it has, also one that a parametrization made
+    gru.__dict__ = dict(module.__dict__)
+    for name in (*module._flat_weights_names, *_initial(module)):
         gru.__dict__[name] = _double(getattr(module, name))
     inputs, hx, lengths = call.input, call.hx, call.lengths
     if isinstance(inputs, PackedSequence):
-        inputs, lengths = pad_packed_sequence(inputs, batch_first=module.batch_first)
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=bool(module.batch_first))
     if hx is not None:
         hx = _double(hx) if isinstance(hx, Tensor) else tuple(_double(h) for h in hx)
     lengths = None if lengths is None else torch.as_tensor(lengths).cpu()
     keep = None if call.keep is None else _double(call.keep)
-    inputs = _double(as_numbers(inputs, module))
-    return gru, replace(call, input=inputs, hx=hx, lengths=lengths, keep=keep)
+    return gru, (_double(as_numbers(inputs, module)), hx, lengths, keep)
 
 
 def as_numbers(inputs: Tensor, module: nn.RNNBase) -> Tensor:
@@ -139,8 +140,8 @@ def as_numbers(inputs: Tensor, module: nn.RNNBase) -> Tensor:
 
 
 def _initial(module: nn.RNNBase) -> list[str]:
-    learns = getattr(module, "learn_hx", False)
-    return [name for name, _ in module._initial_state_names()] if learns else []
+    """Names of a learnt initial state."""
+    return [name for name, _ in module.named_parameters() if name.startswith("hx_")]
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -229,9 +229,9 @@ def _advance(module: nn.RNNBase, name: str, x: Tensor) -> Advance:
     return lambda h, t: squash(given[t] + F.linear(h, w[1], bias_hh))
 
 
-def untrained(features: Tensor, units: int, seed: int = 0) -> dict[str, tuple[nn.Module, Tensor]]:
+def untrained(features: Tensor, units: int, seed: int = 0) -> dict[str, tuple[nn.RNNBase, Tensor]]:
     """A cell of each kind as torch draws it, and its input, (batch, time, features)."""
-    made = {}
+    made: dict[str, tuple[nn.RNNBase, Tensor]] = {}
     for name, make in CELLS.items():
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)

@@ -155,17 +155,18 @@ def _layer(trace: Trace) -> LayerGates:
     if strand.steps.keep is not None:
         found = strand.steps.keep * found
     past = _past_the_end(trace)
+    by_letter = dict(zip(strand.gates, run.gates, strict=True))
 
-    def seen(sequence: Tensor | None) -> np.ndarray | None:
-        return None if sequence is None else sequence.masked_fill(past, float("nan")).numpy()
+    def seen(sequence: Tensor) -> np.ndarray:
+        return trace.natural(sequence).masked_fill(past, float("nan")).numpy()
 
     return LayerGates(
         name=strand.name,
-        reset=seen(trace.gate("r")),
-        update=seen(trace.gate("z")),
-        new=seen(trace.gate("n")),
-        state=seen(trace.natural(run.states[1:])),
-        before=seen(trace.natural(found)),
+        reset=seen(by_letter["r"]) if "r" in by_letter else None,
+        update=seen(by_letter["z"]),
+        new=seen(by_letter["n"]),
+        state=seen(run.states[1:]),
+        before=seen(found),
     )
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from ..nn import GRU, Gates, GRUResult, GRUResultWithGates, _call
-from ..nn._functional import Step, prepare
-from ..nn._layer import GATES, Layer, Plan, directions, valid_steps
+from ..nn._functional import prepare
+from ..nn._layer import Layer, Plan, directions, valid_steps
 from ..nn._stack import Inputs, Regularisers, StackOutputs, _effective, _project, parameter_kinds
 from ._capture import Call, as_ours
-from ._strand import Run, Strand, natural_order, own_order
+from ._strand import Run, Strand, each_of, natural_order, own_order
 
 # What is done to a strand before it runs: the strand to run in its place.
 Edit = Callable[[Strand], Strand]
@@ -33,8 +33,8 @@ class Replay:
     @classmethod
     def of(cls, call: Call) -> Replay:
         """The replay of a call, in float64."""
-        gru, ours = as_ours(call)
-        return cls(call.name, gru, *_call.read(gru, ours.input, ours.hx, ours.lengths, ours.keep))
+        gru, arguments = as_ours(call)
+        return cls(call.name, gru, *_call.read(gru, *arguments))
 
     @property
     def time(self) -> int:
@@ -99,9 +99,8 @@ class Replay:
     ) -> Strand:
         weights = directions(layer.weights, plan)[direction]
         reverse = bool(direction)
-        steps = prepare(layer, direction, weights)
-        steps = Step(
-            *(None if every is None else own_order(every, reverse, lengths) for every in steps)
+        steps = each_of(
+            prepare(layer, direction, weights), lambda every: own_order(every, reverse, lengths)
         )
         if (lengths == layer.x.size(0)).all():
             steps = steps._replace(valid=None)
@@ -117,8 +116,9 @@ class Replay:
 
     def answer(self, traces: Traces, call: Call, return_gates: bool = False) -> Any:
         """What the module would have returned, in the dtype and on the device of its input."""
-        gates = [torch.stack(found) for found in self._gates(traces)] if return_gates else []
-        outputs = traces.outputs._replace(gates=gates)
+        outputs = traces.outputs
+        if return_gates:
+            outputs = StackOutputs(outputs.output, outputs.states, self._gates(traces))
         result = _call.write(self.gru, self.form, outputs, return_gates)
         output, *others = _like(result, call.input)
         if isinstance(call.input, PackedSequence):
@@ -128,17 +128,11 @@ class Replay:
             return GRUResult(output, *others)
         return GRUResultWithGates(output, others[0], Gates(*others[1]))
 
-    def _gates(self, traces: Traces) -> list[list[Tensor]]:
-        """Each gate of each layer, directions side by side."""
+    def _gates(self, traces: Traces) -> list[Tensor | None]:
+        """The gates of each layer, (gates, time, batch, hidden), directions side by side."""
         step = 1 + self.gru.bidirectional
         layers = [traces.each[i : i + step] for i in range(0, len(traces.each), step)]
-        return [
-            [
-                torch.cat([trace.gate(letter) for trace in layer], -1)
-                for letter in GATES[self.gru.reset]
-            ]
-            for layer in layers
-        ]
+        return [torch.cat([trace.gates() for trace in layer], -1) for layer in layers]
 
 
 @dataclass(frozen=True)
@@ -157,11 +151,9 @@ class Trace:
         """(time, batch, ...) from the strand's order into that of the sequence."""
         return natural_order(sequence, self.strand.reverse, self.strand.lengths)
 
-    def gate(self, letter: str) -> Tensor | None:
-        """(time, batch, hidden) in the order of the sequence; None if there is no such gate."""
-        if letter not in self.strand.gates:
-            return None
-        return self.natural(self.run.gates[self.strand.gates.index(letter)])
+    def gates(self) -> Tensor:
+        """(gates, time, batch, hidden) in the order of the sequence."""
+        return torch.stack([self.natural(gate) for gate in self.run.gates])
 
 
 @dataclass(frozen=True)

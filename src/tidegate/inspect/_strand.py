@@ -70,7 +70,7 @@ class Strand:
         return self._advance(h, t, copies)[0]
 
     def _advance(self, h: Tensor, t: int, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        step = Step(*(None if every is None else _repeat(every[t], copies) for every in self.steps))
+        step = each_of(self.steps, lambda every: _repeat(every[t], copies))
         new, output, gates = advance(self.reset, self.weights, None, h, step)
         if self.after is None:
             return new, output, gates
@@ -98,7 +98,7 @@ class Strand:
 
     def rows(self, which: Tensor | slice) -> Strand:
         """The strand of some rows."""
-        steps = Step(*(None if every is None else every[:, which] for every in self.steps))
+        steps = each_of(self.steps, lambda every: every[:, which])
         return replace(self, steps=steps, start=self.start[which], lengths=self.lengths[which])
 
     def holding(self, gate: str, value: float) -> Strand:
@@ -128,6 +128,12 @@ class Strand:
             return h.index_copy(-1, units, at.expand(*h.shape[:-1], -1))
 
         return replace(self, after=after)
+
+
+def each_of(steps: Step, change: Callable[[Tensor], Tensor]) -> Step:
+    """A change of everything that the steps have."""
+    optional = (None if every is None else change(every) for every in steps[2:])
+    return Step(change(steps.gates), change(steps.candidate), *optional)
 
 
 def _repeat(step: Tensor, copies: int) -> Tensor:
