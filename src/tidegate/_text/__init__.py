@@ -1,0 +1,10 @@
+"""Text and tokens with NumPy alone: what a language model needs where there is no torch."""
+
+from ._normalize import NORMALIZATIONS as NORMALIZATIONS
+from ._normalize import normalizer as normalizer
+from ._sampling import probabilities as probabilities
+from ._source import Source as Source
+from ._tokenizer import KINDS as KINDS
+from ._tokenizer import Tokenizer as Tokenizer
+from ._tokenizer import learn_tokenizer as learn_tokenizer
+from ._tokenizer import tokenizer_from as tokenizer_from

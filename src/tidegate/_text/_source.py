@@ -1,0 +1,122 @@
+"""A corpus, read in pieces: a text that is at hand, or a file of any size."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+
+_BLOCK = 2**20  # bytes read at once
+_LONGEST_LINE = 2**24  # characters after which a line is cut where it may be
+_LONGEST_NAME = 4096
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a text comes from.
+
+    Args:
+        name: for messages.
+        text: the text, or None where it is in the file `path`.
+        path: the file, in UTF-8.
+    """
+
+    name: str
+    text: str | None = None
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, given: str | os.PathLike[str], name: str = "the text") -> Source:
+        """A path is a file; so is a string that names one; any other string is the text itself.
+
+        Raises:
+            InputError: there is no such file.
+            TypeError: it is neither.
+        """
+        if isinstance(given, os.PathLike):
+            return cls._file(Path(given))
+        if not isinstance(given, str):
+            raise TypeError(f"{name} must be a string or a path, not {type(given).__name__}")
+        if 0 < len(given) <= _LONGEST_NAME and "\n" not in given and _is_file(given):
+            return cls._file(Path(given))
+        return cls(name, text=given)
+
+    @classmethod
+    def _file(cls, path: Path) -> Source:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a file")
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
+        return cls(str(path), path=path)
+
+    def chunks(self) -> Iterator[str]:
+        """The text in pieces that end at the end of a line, a long line's at a blank.
+
+        Raises:
+            InputError: the file is not UTF-8, or cannot be read.
+        """
+        if self.text is not None:
+            yield from _whole_lines(_slices(self.text))
+        else:
+            yield from _whole_lines(self._decoded())
+
+    def _decoded(self) -> Iterator[str]:
+        decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+        try:
+            with open(self.path, "rb") as file:
+                while True:
+                    block = file.read(_BLOCK)
+                    held = len(decoder.getstate()[0])
+                    text = self._decode(decoder, block, done - held)
+                    yield text.removeprefix("\ufeff") if not done else text
+                    done += len(block)
+                    if not block:
+                        return
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {error.strerror}") from None
+
+    def _decode(self, decoder: codecs.IncrementalDecoder, block: bytes, begin: int) -> str:
+        """Text of the next block; `begin` is the offset of the first byte not yet decoded."""
+        try:
+            return decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.name} is not UTF-8 text: byte {begin + error.start} is "
+                f"0x{error.object[error.start]:02x}; save it as UTF-8"
+            ) from None
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _slices(text: str) -> Iterator[str]:
+    for begin in range(0, len(text), _BLOCK):
+        yield text[begin : begin + _BLOCK]
+
+
+def _whole_lines(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text, cut where a line ends.
+
+    A cut there changes neither tokens nor normal forms: no mark joins a line's end.
+    """
+    held: list[str] = []
+    size = 0
+    for piece in pieces:
+        cut = piece.rfind("\n") + 1
+        if not cut and size + len(piece) > _LONGEST_LINE:
+            cut = max(piece.rfind(" "), 0) or len(piece)
+        if cut:
+            yield "".join(held) + piece[:cut]
+            held, size = [], 0
+        held.append(piece[cut:])
+        size += len(piece) - cut
+    if size:
+        yield "".join(held)
