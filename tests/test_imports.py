@@ -17,6 +17,7 @@ ORDER = [
     "_shapes",
     "_files",
     "_model_file",
+    "_model_file",
     "_kernels",
     "reference",
     "weights",

@@ -2,6 +2,12 @@
 
 from ._normalize import NORMALIZATIONS as NORMALIZATIONS
 from ._normalize import normalizer as normalizer
+from ._reader import Continuation as Continuation
+from ._reader import Facts as Facts
+from ._reader import Reader as Reader
+from ._reader import Scored as Scored
+from ._reader import Stream as Stream
+from ._reader import TextGates as TextGates
 from ._sampling import probabilities as probabilities
 from ._source import Source as Source
 from ._tokenizer import KINDS as KINDS

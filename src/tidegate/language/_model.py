@@ -1,0 +1,388 @@
+"""`LanguageModel`: from a text to a model that goes on with it, and weighs other texts."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from .. import __version__
+from .._estimator import Estimator
+from .._model_file import read_model, write_model
+from .._text import Continuation, Facts, Reader, Scored, Source, TextGates, learn_tokenizer
+from .._text import Tokenizer as Tokenizer
+from ..errors import InputError
+from ..train import Progress, Settings
+from ._corpus import Corpus, Rows, read_corpus
+from ._fit import Plan, Watch, fit_network, reader_of
+from ._network import CELLS, Network, Regularisers, Shape
+
+KIND = "language"
+_VALIDATIONS = 20
+_OFTEN, _SELDOM = 10, 250  # steps between two validations, at least and at most
+_SAMPLE_LENGTH = {"characters": 200, "bytes": 200}
+
+
+class LanguageModel(Estimator):
+    """Learns to foresee the next token of a text: characters, bytes, words or subwords.
+
+    Stacked recurrent layers read the corpus in parallel rows, chunk by chunk, the state carried
+    from chunk to chunk; the scores of the next token are products with the embedding itself.
+    A fitted model writes and weighs texts without torch (`reader_`).
+
+    Args:
+        tokens: "characters", "bytes", "words" or "subwords".
+        vocab_size: most tokens; all of the corpus for characters, 10,000 words or 4,000 subwords
+            when not given.
+        normalize: None; "nfc": composed characters; "persian": those, and ی and ک for ي and ك,
+            the zero-width non-joiner kept.
+        hidden_size: units of each layer; a sequence gives each its own.
+        num_layers: recurrent layers.
+        embedding_size: features of a token; those of the last layer when not given.
+        cell: "gru"; or, to compare, torch's "lstm" or "rnn".
+        reset: where the reset gate acts, as in `tidegate.nn.GRU`.
+        tied: take the scores from the embedding, not from a matrix of their own.
+        dropout: probability of dropping features between layers and before the scores.
+        embedding_dropout: of dropping features of the embedding.
+        recurrent_dropout: of dropping units where they meet the recurrent weights.
+        weight_dropout: of dropping recurrent weights.
+        lines: each line stands by itself: the state begins anew after each.
+        context_length: steps through which gradients go back.
+        batch_size: rows that are read in parallel.
+        epochs: how often the corpus is read.
+        steps: chunks to learn from, in place of `epochs`.
+        learning_rate: the highest; it rises to it, then falls along a cosine.
+        weight_decay: AdamW's.
+        clip: largest norm of the gradient.
+        patience: validations without a better one after which training stops; 0 never stops it.
+        validation_share: of the corpus, from its end, held back to validate on; 0 for none.
+        seed: of all random numbers; same seed, machine and threads, same model.
+
+    Attributes:
+        tokenizer_: how text is cut.
+        reader_: the model without torch.
+        network_: the model in torch.
+        history_: losses and validations of the training, per token.
+        perplexity_: of the part held back, at the best validation.
+        bits_per_character_: likewise.
+
+    Example:
+        >>> model = LanguageModel(hidden_size=16, steps=60, context_length=10, batch_size=4)
+        >>> model = model.fit("the tide comes in, the tide goes out\\n" * 40)
+        >>> model.perplexity("the tide goes out") < 10
+        True
+        >>> text = model.sample("the ", length=5, seed=1)
+        >>> len(text)
+        9
+    """
+
+    def __init__(
+        self,
+        tokens: str = "characters",
+        *,
+        vocab_size: int | None = None,
+        normalize: str | None = None,
+        hidden_size: int | Sequence[int] = 256,
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        cell: str = "gru",
+        reset: str = "after",
+        tied: bool = True,
+        dropout: float = 0.1,
+        embedding_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        lines: bool = False,
+        context_length: int = 100,
+        batch_size: int = 32,
+        epochs: float = 10.0,
+        steps: int | None = None,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        clip: float = 1.0,
+        patience: int = 0,
+        validation_share: float = 0.1,
+        seed: int = 0,
+    ):
+        self.tokens = tokens
+        self.vocab_size = vocab_size
+        self.normalize = normalize
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.embedding_size = embedding_size
+        self.cell = cell
+        self.reset = reset
+        self.tied = tied
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.weight_dropout = weight_dropout
+        self.lines = lines
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.patience = patience
+        self.validation_share = validation_share
+        self.seed = seed
+
+    def fit(
+        self,
+        corpus: str | os.PathLike[str],
+        validation: str | os.PathLike[str] | None = None,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        show: Callable[[str], None] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn from a text, or from a file of any size.
+
+        Args:
+            corpus: a path, or a string that names a file; any other string is the text itself.
+            validation: likewise, a text to validate on in place of the end of the corpus.
+            progress: called after each step.
+            show: called with a sample of text after each validation.
+            checkpoint: where to keep the state of the training while it lasts.
+            resume: go on from `checkpoint` where it is there.
+
+        Raises:
+            InputError: the corpus cannot be read, is too short, or would need too much memory.
+            ValueError: an argument of the constructor is out of range.
+        """
+        self._check_arguments()
+        source = Source.of(corpus, "the text")
+        held_back = self.validation_share
+        if validation is not None:
+            held_back = Source.of(validation, "the validation text")
+        tokenizer = learn_tokenizer(self.tokens, source.chunks(), self.vocab_size, self.normalize)
+        with tempfile.TemporaryDirectory(prefix="tidegate-", ignore_cleanup_errors=True) as folder:
+            parts = read_corpus(source, held_back, tokenizer, Path(folder))
+            plan = self._plan(tokenizer, parts)
+            watch = Watch(progress, self._show(show, tokenizer), checkpoint, resume)
+            self.network_, self.history_ = fit_network(parts, plan, watch)
+            self._judge(parts)
+        self.tokenizer_ = tokenizer
+        self.reader_ = reader_of(self.network_, tokenizer)
+        return self
+
+    def sample(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        *,
+        return_gates: bool = False,
+    ) -> str | tuple[str, TextGates]:
+        """Go on from a prompt.
+
+        Args:
+            prompt: how the text begins.
+            length: tokens to add.
+            temperature: below 1 the likely becomes likelier; at 0 the best token is always taken.
+            top_k: take one of so many best tokens.
+            top_p: take one of the fewest best tokens that together have this probability.
+            seed: of the random numbers; same seed, same text.
+            return_gates: also return the gates of each token, those of the prompt too.
+
+        Returns:
+            The prompt and what follows it; or that and its gates.
+
+        Raises:
+            ValueError: an argument is out of range, or the model is not fitted.
+        """
+        options = (temperature, top_k, top_p, seed)
+        return self._reader().sample(prompt, length, *options, return_gates=return_gates)
+
+    def score(self, text: str | Sequence[str]) -> Scored | list[Scored]:
+        """Log-probability of each token of a text, or of each of several texts.
+
+        A text begins a line, with nothing read before it. Its end is not scored, unless it has
+        one: add "\\n".
+
+        Raises:
+            ValueError: the model is not fitted.
+        """
+        return self._reader().score(text)
+
+    def beam(self, prompt: str = "", width: int = 5, length: int = 50) -> list[Continuation]:
+        """The likeliest continuations that are found when only the best few are kept at each step.
+
+        Args:
+            prompt: how the texts begin.
+            width: how many are kept.
+            length: tokens to add.
+
+        Raises:
+            ValueError: an argument is out of range, or the model is not fitted.
+        """
+        return self._reader().beam(prompt, width, length)
+
+    def perplexity(self, text: str) -> float:
+        """How many tokens the model hesitates between: exp of the mean negative log-probability.
+
+        Raises:
+            InputError: the text is empty.
+            ValueError: the model is not fitted.
+        """
+        return self._reader().perplexity(text)
+
+    def bits_per_character(self, text: str) -> float:
+        """Bits that a character of a text costs; comparable between ways of cutting text.
+
+        Raises:
+            InputError: the text is empty.
+            ValueError: the model is not fitted.
+        """
+        return self._reader().bits_per_character(text)
+
+    def gates(self, text: str) -> TextGates:
+        """The gates of each layer as each token of a text is read.
+
+        Raises:
+            ValueError: the model is no GRU, or is not fitted.
+        """
+        return self._reader().gates(text)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model, its tokenizer with it, to one safetensors file.
+
+        Raises:
+            InputError: the file cannot be written.
+            ValueError: the model is not fitted.
+        """
+        reader = self._reader()
+        facts = {
+            "version": __version__,
+            "arguments": self.get_params(),
+            "reader": asdict(reader.facts),
+            "shape": asdict(self.network_.shape),
+            "perplexity": self.perplexity_,
+            "bits_per_character": self.bits_per_character_,
+        }
+        tensors = {name: t.detach().numpy() for name, t in self.network_.state_dict().items()}
+        write_model(path, KIND, tensors, facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model from a file that `save` wrote.
+
+        Raises:
+            InputError: the file is not there, damaged, or no language model.
+        """
+        file = read_model(path, KIND)
+        facts = file.facts
+        try:
+            self = cls(**facts["arguments"])
+            self.perplexity_ = facts["perplexity"]
+            self.bits_per_character_ = facts["bits_per_character"]
+            self.reader_ = Reader(Facts(**facts["reader"]), file.tensors)
+            shape = facts["shape"]
+            self.network_ = Network(Shape(**shape | {"hidden_sizes": tuple(shape["hidden_sizes"])}))
+            self.network_.load_state_dict(
+                {name: torch.from_numpy(array) for name, array in file.tensors.items()}
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {error}") from None
+        self.network_.eval()
+        self.tokenizer_ = self.reader_.tokenizer
+        self.history_ = None
+        return self
+
+    def _check_arguments(self) -> None:
+        if self.cell not in CELLS:
+            raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
+        for name in ("num_layers", "context_length", "batch_size", "embedding_size", "steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dropout", "embedding_dropout", "recurrent_dropout", "weight_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
+        if not self.epochs > 0:
+            raise ValueError(f"epochs must be more than 0, got {self.epochs}")
+        sizes = self._hidden_sizes()
+        if min(sizes) < 1:
+            raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}")
+        if self.cell == "gru":
+            return
+        if len(set(sizes)) > 1:
+            raise ValueError(f"hidden_size must be one number for cell={self.cell!r}, got {sizes}")
+        if self.lines or self.recurrent_dropout or self.weight_dropout or self.reset != "after":
+            raise ValueError(
+                "lines, recurrent_dropout, weight_dropout and reset are for cell='gru', "
+                f"not for {self.cell!r}"
+            )
+
+    def _hidden_sizes(self) -> tuple[int, ...]:
+        if isinstance(self.hidden_size, int):
+            return (self.hidden_size,) * self.num_layers
+        sizes = tuple(self.hidden_size)
+        if self.num_layers not in (1, len(sizes)) or not sizes:
+            raise ValueError(
+                f"num_layers must be the number of hidden sizes, {len(sizes)}, got {self.num_layers}"
+            )
+        return sizes
+
+    def _plan(self, tokenizer: Tokenizer, corpus: Corpus) -> Plan:
+        sizes = self._hidden_sizes()
+        shape = Shape(
+            vocab_size=tokenizer.size,
+            embedding_size=self.embedding_size or sizes[-1],
+            hidden_sizes=sizes,
+            cell=self.cell,
+            reset=self.reset,
+            tied=self.tied,
+            lines=self.lines,
+            boundary=tokenizer.boundary,
+        )
+        rows = Rows(corpus.training, self.batch_size, self.context_length)
+        steps = self.steps or max(1, round(self.epochs * rows.chunks))
+        every = min(max(steps // _VALIDATIONS, _OFTEN), _SELDOM)
+        settings = Settings(
+            steps,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+            validate_every=every,
+            checkpoint_every=every,
+            patience=self.patience,
+            seed=self.seed,
+        )
+        chances = Regularisers(
+            self.dropout, self.embedding_dropout, self.recurrent_dropout, self.weight_dropout
+        )
+        return Plan(shape, chances, self.context_length, self.batch_size, settings)
+
+    def _show(
+        self, show: Callable[[str], None] | None, tokenizer: Tokenizer
+    ) -> Callable[[Network, float], None] | None:
+        if show is None:
+            return None
+        length = _SAMPLE_LENGTH.get(self.tokens, 50)
+        return lambda network, _: show(reader_of(network, tokenizer).sample(length=length))
+
+    def _judge(self, corpus: Corpus) -> None:
+        self.perplexity_ = self.bits_per_character_ = None
+        best, part = self.history_.best, corpus.validation
+        if best is not None and part is not None:
+            self.perplexity_ = math.exp(best[1])
+            self.bits_per_character_ = best[1] / math.log(2) * len(part) / part.characters
+
+    def _reader(self) -> Reader:
+        if not hasattr(self, "reader_"):
+            raise ValueError(f"{self!r} is not fitted yet: call fit first")
+        return self.reader_

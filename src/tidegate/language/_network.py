@@ -1,0 +1,170 @@
+"""The network: embedding, recurrent layers, and scores of the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn import GRU
+from ._loss import cross_entropy
+
+CELLS = ("gru", "lstm", "rnn")
+States = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a network; with its tensors, all that is needed to run it."""
+
+    vocab_size: int
+    embedding_size: int
+    hidden_sizes: tuple[int, ...]
+    cell: str = "gru"
+    reset: str = "after"
+    tied: bool = True
+    lines: bool = False
+    boundary: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        gates = {"gru": 2 if self.reset == "none" else 3, "lstm": 4, "rnn": 1}[self.cell]
+        inputs = (self.embedding_size, *self.hidden_sizes)
+        recurrent = sum(
+            gates * hidden * (before + hidden + 2)
+            for before, hidden in zip(inputs, self.hidden_sizes, strict=False)
+        )
+        last = self.hidden_sizes[-1]
+        matrices = self.vocab_size * self.embedding_size
+        if not self.tied:
+            matrices += self.vocab_size * last
+        elif last != self.embedding_size:
+            matrices += self.embedding_size * last
+        return recurrent + matrices + self.vocab_size
+
+
+@dataclass(frozen=True)
+class Regularisers:
+    """Probabilities of dropping what a network reads, passes on and carries along."""
+
+    dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_dropout: float = 0.0
+
+
+class Network(nn.Module):
+    """Reads tokens (time, batch) and gives, for each, what the next one is foreseen from.
+
+    With tied weights, the scores are products with the embedding itself, through a projection
+    where the last layer has another size.
+    """
+
+    def __init__(self, shape: Shape, chances: Regularisers | None = None):
+        super().__init__()
+        self.shape, self.chances = shape, chances or Regularisers()
+        self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.cells = _cells(shape, self.chances)
+        last = shape.hidden_sizes[-1]
+        if not shape.tied:
+            self.decoder = nn.Linear(last, shape.vocab_size, bias=False)
+        elif last != shape.embedding_size:
+            self.project = nn.Linear(last, shape.embedding_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab_size))
+
+    @property
+    def scores_weight(self) -> Tensor:
+        """The matrix by which scores are made, (vocabulary, features)."""
+        return self.embedding.weight if self.shape.tied else self.decoder.weight
+
+    def states(self, batch: int) -> States:
+        """Where a text begins: of each layer (1, batch, hidden), an LSTM's h and c in turn."""
+        both = 2 if self.shape.cell == "lstm" else 1
+        sizes = [size for size in self.shape.hidden_sizes for _ in range(both)]
+        return [self.bias.new_zeros(1, batch, size) for size in sizes]
+
+    def read(self, tokens: Tensor, states: States) -> tuple[Tensor, States]:
+        """What the scores after each token are made of (time, batch, features), and the states."""
+        x = _same_at_all_steps(
+            self.embedding(tokens), self.chances.embedding_dropout, self.training
+        )
+        keep = (tokens != self.shape.boundary).to(x.dtype) if self.shape.lines else None
+        output, states = self._layers(x, states, keep)
+        output = _same_at_all_steps(output, self.chances.dropout, self.training)
+        return (self.project(output) if hasattr(self, "project") else output), states
+
+    def forward(self, tokens: Tensor, states: States | None = None) -> Tensor:
+        """Scores of all tokens after each, (time, batch, vocabulary)."""
+        output, _ = self.read(tokens, states or self.states(tokens.size(1)))
+        return F.linear(output, self.scores_weight, self.bias)
+
+    def loss(self, tokens: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
+        """Mean negative log-probability of the targets, (time, batch) as the tokens."""
+        output, states = self.read(tokens, states)
+        rows = output.reshape(-1, output.size(-1))
+        return cross_entropy(rows, self.scores_weight, self.bias, targets.reshape(-1)), states
+
+    def _layers(self, x: Tensor, states: States, keep: Tensor | None) -> tuple[Tensor, States]:
+        if self.shape.cell == "gru" and isinstance(self.cells, GRU):
+            together = self.cells.states_in_one_tensor
+            output, h_n = self.cells(x, torch.cat(states) if together else states, keep=keep)
+            return output, list(h_n.split(1) if together else h_n)
+        if self.shape.cell == "lstm":
+            hx = torch.cat(states[0::2]), torch.cat(states[1::2])
+            output, (h, c) = self.cells(x, hx)
+            return output, [s for pair in zip(h.split(1), c.split(1), strict=True) for s in pair]
+        output, h_n = self.cells(x, torch.cat(states))
+        return output, list(h_n.split(1))
+
+
+def _cells(shape: Shape, chances: Regularisers) -> nn.Module:
+    sizes, layers = shape.hidden_sizes, len(shape.hidden_sizes)
+    between = chances.dropout if layers > 1 else 0.0
+    if shape.cell == "gru":
+        return GRU(
+            shape.embedding_size,
+            sizes,
+            layers,
+            dropout=between,
+            reset=shape.reset,
+            recurrent_dropout=chances.recurrent_dropout,
+            weight_dropout=chances.weight_dropout,
+        )
+    kind = {"lstm": nn.LSTM, "rnn": nn.RNN}[shape.cell]
+    return kind(shape.embedding_size, sizes[0], layers, dropout=between)
+
+
+def _same_at_all_steps(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Dropout of the same features at every step of a chunk."""
+    if not (probability and training):
+        return x
+    return x * F.dropout(x.new_ones(1, *x.shape[1:]), probability)
+
+
+class Trainee(nn.Module):
+    """A network in training: with the states that the next chunk begins from.
+
+    They are buffers, so that a checkpoint holds them and a resumed run goes on exactly.
+    """
+
+    def __init__(self, network: Network, batch: int):
+        super().__init__()
+        self.network = network
+        for number, state in enumerate(network.states(batch)):
+            self.register_buffer(f"state_{number}", state)
+        self.count = number + 1
+
+    def loss(self, tokens: Tensor, targets: Tensor, fresh: bool) -> Tensor:
+        """The loss of the next chunk; `fresh` begins with nothing read."""
+        states: Sequence[Tensor] = [getattr(self, f"state_{n}") for n in range(self.count)]
+        if fresh:
+            states = [torch.zeros_like(state) for state in states]
+        loss, after = self.network.loss(tokens, targets, list(states))
+        for number, state in enumerate(after):
+            setattr(self, f"state_{number}", state.detach())
+        return loss
