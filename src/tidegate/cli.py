@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 try:
     from cyclopts import App, Group, Parameter
@@ -138,6 +138,146 @@ def forecast(
             skip=skip,
         )
     )
+
+
+language = App(
+    name="language", help="Train a language model, let it write, and let it weigh sentences."
+)
+app.command(language)
+Positive = Annotated[float, Parameter(validator=Number(gt=0))]
+Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+Kind = Literal["characters", "bytes", "words", "subwords"]
+
+
+@language.command(name="train")
+def language_train(
+    corpus: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(group=_RESULTS)],
+    tokens: Kind = "characters",
+    vocab_size: Count | None = None,
+    normalize: Literal["nfc", "persian"] | None = None,
+    lines: bool = False,
+    validation: Path | None = None,
+    hidden: Annotated[tuple[Count, ...], Parameter(consume_multiple=True)] = (256,),
+    layers: Count = 1,
+    embedding: Count | None = None,
+    cell: Literal["gru", "lstm", "rnn"] = "gru",
+    untied: bool = False,
+    dropout: Share = 0.1,
+    recurrent_dropout: Share = 0.0,
+    weight_dropout: Share = 0.0,
+    context: Count = 100,
+    batch: Count = 32,
+    epochs: Positive = 10.0,
+    steps: Count | None = None,
+    learning_rate: Positive = 3e-3,
+    patience: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    seed: int = 0,
+    checkpoint: Annotated[Path | None, Parameter(group=_TROUBLE)] = None,
+) -> None:
+    """Train a language model on a text file, and write it to one file.
+
+    Shows perplexity, bits per character and a sample of its writing as it learns.
+
+    Args:
+        corpus: A text in UTF-8, of any size.
+        out: The file for the model, such as poems.safetensors.
+        tokens: What text is cut into.
+        vocab_size: Most tokens; all characters, 10,000 words or 4,000 subwords when not given.
+        normalize: Compose characters (nfc), and write ی and ک for ي and ك too (persian).
+        lines: Each line stands by itself.
+        validation: A text to validate on, in place of the last tenth of the corpus.
+        hidden: Units; several numbers are those of each layer.
+        layers: Recurrent layers.
+        embedding: Features of a token; as many as the last layer has units when not given.
+        cell: The recurrent layer; lstm and rnn are torch's, for comparison.
+        untied: Give the scores a matrix of their own.
+        dropout: Between layers and before the scores.
+        recurrent_dropout: Of units where they meet the recurrent weights.
+        weight_dropout: Of recurrent weights.
+        context: Steps through which gradients go back.
+        batch: Rows that are read in parallel.
+        epochs: How often the corpus is read.
+        steps: Chunks to learn from, in place of epochs.
+        learning_rate: The highest.
+        patience: Stop after so many validations without a better one; 0 never stops.
+        seed: Where all random numbers start.
+        checkpoint: Keep the state of training here while it lasts; a run that finds it goes on.
+    """
+    from ._commands.language import Training, run_train
+
+    options = {
+        "tokens": tokens,
+        "vocab_size": vocab_size,
+        "normalize": normalize,
+        "lines": lines,
+        "hidden_size": hidden[0] if len(hidden) == 1 else hidden,
+        "num_layers": layers,
+        "embedding_size": embedding,
+        "cell": cell,
+        "tied": not untied,
+        "dropout": dropout,
+        "recurrent_dropout": recurrent_dropout,
+        "weight_dropout": weight_dropout,
+        "context_length": context,
+        "batch_size": batch,
+        "epochs": epochs,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "seed": seed,
+    }
+    run_train(Training(corpus, out, validation, checkpoint, options))
+
+
+@language.command(name="sample")
+def language_sample(
+    model: Path,
+    /,
+    *,
+    prompt: str = "",
+    length: Count = 300,
+    temperature: Annotated[float, Parameter(validator=Number(gte=0))] = 0.8,
+    top_k: Count | None = None,
+    top_p: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))] = None,
+    beam: Count | None = None,
+    seed: int = 0,
+) -> None:
+    """Let a model write; it needs no torch.
+
+    Args:
+        model: A file that `tidegate language train` wrote.
+        prompt: How the text begins.
+        length: Tokens to add.
+        temperature: Below 1 the likely becomes likelier; at 0 the best token is always taken.
+        top_k: Take one of so many best tokens.
+        top_p: Take one of the fewest best tokens that together have this probability.
+        beam: In place of one drawn text, the likeliest that so many beams find.
+        seed: Where the random numbers start; same seed, same text.
+    """
+    from ._commands.language import run_beam, run_sample
+
+    if beam is not None:
+        run_beam(model, prompt, beam, length)
+    else:
+        run_sample(model, prompt, length, temperature, top_k, top_p, seed)
+
+
+@language.command(name="score")
+def language_score(model: Path, file: Path, /, *, each: bool = False, whole: bool = False) -> None:
+    """Print how likely a model finds each line of a file; it needs no torch.
+
+    Args:
+        model: A file that `tidegate language train` wrote.
+        file: A text in UTF-8.
+        each: Print every token with the logarithm of its probability.
+        whole: Read the file as one text: perplexity, and bits per character.
+    """
+    from ._commands.language import run_score
+
+    run_score(model, file, each, whole)
 
 
 @app.command

@@ -20,8 +20,16 @@ messages = Console(stderr=True, **_PLAIN)
 
 
 @contextmanager
-def training_bar(what: str) -> Iterator[Callable[[int, Progress], None]]:
-    """A progress bar for the training loop; nothing where standard error is no terminal."""
+def training_bar(
+    what: str, state: Callable[[Progress], str] | None = None
+) -> Iterator[Callable[[int, Progress], None]]:
+    """A progress bar for the training loop; nothing where standard error is no terminal.
+
+    Args:
+        what: the word before the bar.
+        state: what stands after it; loss, validation and rate when not given.
+    """
+    described = state or _state
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -33,7 +41,7 @@ def training_bar(what: str) -> Iterator[Callable[[int, Progress], None]]:
         task = bar.add_task(what, total=None, state="")
 
         def show(member: int, progress: Progress) -> None:
-            bar.update(task, completed=progress.step, total=progress.steps, state=_state(progress))
+            bar.update(task, completed=progress.step, total=progress.steps, state=described(progress))
 
         yield show
 

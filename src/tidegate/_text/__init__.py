@@ -2,6 +2,7 @@
 
 from ._normalize import NORMALIZATIONS as NORMALIZATIONS
 from ._normalize import normalizer as normalizer
+from ._reader import LANGUAGE as LANGUAGE
 from ._reader import Continuation as Continuation
 from ._reader import Facts as Facts
 from ._reader import Reader as Reader

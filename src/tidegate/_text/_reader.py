@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from .._model_file import ModelFile, read_model
 from ..errors import InputError
 from ._cells import Gates, GRUCells, SlowCells, States
 from ._sampling import check_sampling, draw, log_softmax, probabilities
 from ._tokenizer import Tokenizer, tokenizer_from
 
+LANGUAGE = "language"  # the kind of a model file
 # Numbers that are worked out at once: scores of all tokens at some steps.
 _AT_ONCE = 2**21
 # Cells of a batch of sentences: rows times steps of the longest.
@@ -106,6 +109,31 @@ class Reader:
         size = self.tokenizer.size
         if not len(self.embedding) == len(self.decoder) == len(self.bias) == size:
             raise InputError(f"the model has {len(self.bias)} tokens, its tokenizer {size}")
+
+    @classmethod
+    def of(cls, file: ModelFile) -> Reader:
+        """The model of a file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            return cls(Facts(**file.facts["reader"]), file.tensors)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the language model is damaged: {error}") from None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Reader:
+        """The model in a file that `tidegate.language.LanguageModel.save` wrote.
+
+        Raises:
+            InputError: the file is not there, damaged, or no language model.
+        """
+        file = read_model(path, LANGUAGE)
+        try:
+            return cls.of(file)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def __call__(self, tokens: np.ndarray, states: States | None = None) -> np.ndarray:
         """Logarithms of the probabilities of the next token, after each of these.

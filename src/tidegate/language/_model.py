@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 
 from .. import __version__
 from .._estimator import Estimator
 from .._model_file import read_model, write_model
-from .._text import Continuation, Facts, Reader, Scored, Source, TextGates, learn_tokenizer
+from .._text import KINDS, LANGUAGE, NORMALIZATIONS, Continuation, Reader, Scored, Source, TextGates, learn_tokenizer
 from .._text import Tokenizer as Tokenizer
 from ..errors import InputError
 from ..train import Progress, Settings
@@ -23,10 +24,17 @@ from ._corpus import Corpus, Rows, read_corpus
 from ._fit import Plan, Watch, fit_network, reader_of
 from ._network import CELLS, Network, Regularisers, Shape
 
-KIND = "language"
 _VALIDATIONS = 20
 _OFTEN, _SELDOM = 10, 250  # steps between two validations, at least and at most
 _SAMPLE_LENGTH = {"characters": 200, "bytes": 200}
+
+
+class Glimpse(NamedTuple):
+    """How a model does while it learns: on the part held back, and a text that it wrote."""
+
+    perplexity: float
+    bits_per_character: float
+    sample: str
 
 
 class LanguageModel(Estimator):
@@ -71,6 +79,7 @@ class LanguageModel(Estimator):
         history_: losses and validations of the training, per token.
         perplexity_: of the part held back, at the best validation.
         bits_per_character_: likewise.
+        tokens_per_second_: read in training, validations and all.
 
     Example:
         >>> model = LanguageModel(hidden_size=16, steps=60, context_length=10, batch_size=4)
@@ -141,7 +150,7 @@ class LanguageModel(Estimator):
         validation: str | os.PathLike[str] | None = None,
         *,
         progress: Callable[[Progress], None] | None = None,
-        show: Callable[[str], None] | None = None,
+        show: Callable[[Glimpse], None] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
     ) -> Self:
@@ -151,7 +160,7 @@ class LanguageModel(Estimator):
             corpus: a path, or a string that names a file; any other string is the text itself.
             validation: likewise, a text to validate on in place of the end of the corpus.
             progress: called after each step.
-            show: called with a sample of text after each validation.
+            show: called after each validation with its result and a sample of text.
             checkpoint: where to keep the state of the training while it lasts.
             resume: go on from `checkpoint` where it is there.
 
@@ -168,9 +177,9 @@ class LanguageModel(Estimator):
         with tempfile.TemporaryDirectory(prefix="tidegate-", ignore_cleanup_errors=True) as folder:
             parts = read_corpus(source, held_back, tokenizer, Path(folder))
             plan = self._plan(tokenizer, parts)
-            watch = Watch(progress, self._show(show, tokenizer), checkpoint, resume)
+            watch = Watch(progress, self._show(show, tokenizer, parts), checkpoint, resume)
             self.network_, self.history_ = fit_network(parts, plan, watch)
-            self._judge(parts)
+            self._judge(parts, plan)
         self.tokenizer_ = tokenizer
         self.reader_ = reader_of(self.network_, tokenizer)
         return self
@@ -273,7 +282,7 @@ class LanguageModel(Estimator):
             "bits_per_character": self.bits_per_character_,
         }
         tensors = {name: t.detach().numpy() for name, t in self.network_.state_dict().items()}
-        write_model(path, KIND, tensors, facts)
+        write_model(path, LANGUAGE, tensors, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -282,13 +291,13 @@ class LanguageModel(Estimator):
         Raises:
             InputError: the file is not there, damaged, or no language model.
         """
-        file = read_model(path, KIND)
+        file = read_model(path, LANGUAGE)
         facts = file.facts
         try:
             self = cls(**facts["arguments"])
             self.perplexity_ = facts["perplexity"]
             self.bits_per_character_ = facts["bits_per_character"]
-            self.reader_ = Reader(Facts(**facts["reader"]), file.tensors)
+            self.reader_ = Reader.of(file)
             shape = facts["shape"]
             self.network_ = Network(Shape(**shape | {"hidden_sizes": tuple(shape["hidden_sizes"])}))
             self.network_.load_state_dict(
@@ -304,6 +313,12 @@ class LanguageModel(Estimator):
     def _check_arguments(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
+        if self.tokens not in KINDS:
+            raise ValueError(f"tokens must be {', '.join(KINDS)}, not {self.tokens!r}")
+        if self.normalize not in NORMALIZATIONS:
+            raise ValueError(
+                f"normalize must be None, 'nfc' or 'persian', not {self.normalize!r}"
+            )
         for name in ("num_layers", "context_length", "batch_size", "embedding_size", "steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -368,21 +383,35 @@ class LanguageModel(Estimator):
         return Plan(shape, chances, self.context_length, self.batch_size, settings)
 
     def _show(
-        self, show: Callable[[str], None] | None, tokenizer: Tokenizer
+        self, show: Callable[[Glimpse], None] | None, tokenizer: Tokenizer, corpus: Corpus
     ) -> Callable[[Network, float], None] | None:
         if show is None:
             return None
-        length = _SAMPLE_LENGTH.get(self.tokens, 50)
-        return lambda network, _: show(reader_of(network, tokenizer).sample(length=length))
+        seeds = itertools.count()
 
-    def _judge(self, corpus: Corpus) -> None:
-        self.perplexity_ = self.bits_per_character_ = None
-        best, part = self.history_.best, corpus.validation
-        if best is not None and part is not None:
-            self.perplexity_ = math.exp(best[1])
-            self.bits_per_character_ = best[1] / math.log(2) * len(part) / part.characters
+        def validated(network: Network, loss: float) -> None:
+            sample = reader_of(network, tokenizer).sample(
+                length=_SAMPLE_LENGTH.get(self.tokens, 50), seed=next(seeds)
+            )
+            show(Glimpse(*_measures(loss, corpus), sample))
+
+        return validated
+
+    def _judge(self, corpus: Corpus, plan: Plan) -> None:
+        rows = Rows(corpus.training, plan.batch_size, plan.context_length)
+        read = len(self.history_.losses) * rows.batch * rows.steps
+        self.tokens_per_second_ = read / self.history_.seconds
+        best = self.history_.best
+        found = (None, None) if best is None else _measures(best[1], corpus)
+        self.perplexity_, self.bits_per_character_ = found
 
     def _reader(self) -> Reader:
         if not hasattr(self, "reader_"):
             raise ValueError(f"{self!r} is not fitted yet: call fit first")
         return self.reader_
+
+
+def _measures(loss: float, corpus: Corpus) -> tuple[float, float]:
+    """Perplexity and bits per character of a mean loss on the part held back."""
+    part = corpus.validation
+    return math.exp(min(loss, 700.0)), loss / math.log(2) * len(part) / part.characters
