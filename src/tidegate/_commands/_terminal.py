@@ -41,7 +41,9 @@ def training_bar(
         task = bar.add_task(what, total=None, state="")
 
         def show(member: int, progress: Progress) -> None:
-            bar.update(task, completed=progress.step, total=progress.steps, state=described(progress))
+            bar.update(
+                task, completed=progress.step, total=progress.steps, state=described(progress)
+            )
 
         yield show
 

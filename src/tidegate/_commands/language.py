@@ -95,7 +95,7 @@ def run_beam(path: Path, prompt: str, width: int, length: int) -> None:
         InputError: the model cannot be used.
     """
     for text, log_prob in Reader.open(path).beam(prompt, width, length):
-        output.print(f"{log_prob:.3f}\t{text!r}")
+        print(f"{log_prob:.3f}\t{text!r}")
 
 
 def run_score(path: Path, file: Path, each: bool, whole: bool) -> None:
@@ -107,7 +107,7 @@ def run_score(path: Path, file: Path, each: bool, whole: bool) -> None:
     reader, source = Reader.open(path), Source.of(file)
     if whole:
         return _score_whole(reader, source)
-    output.print("line\ttoken\tlog_prob" if each else "log_prob\ttokens\tperplexity\tline")
+    print("line\ttoken\tlog_prob" if each else "log_prob\ttokens\tperplexity\tline")
     number = count = 0
     total = 0.0
     lines: list[str] = []
@@ -129,10 +129,10 @@ def _score_lines(
         total, count = total + scored.total, count + len(scored.tokens)
         if each:
             for token, log_prob in zip(*scored, strict=True):
-                output.print(f"{number + 1}\t{_visible(token)}\t{log_prob:.4f}")
+                print(f"{number + 1}\t{_visible(token)}\t{log_prob:.4f}")
         elif scored.tokens:
             perplexity = math.exp(-scored.total / len(scored.tokens))
-            output.print(f"{scored.total:.4f}\t{len(scored.tokens)}\t{perplexity:.4g}\t{line}")
+            print(f"{scored.total:.4f}\t{len(scored.tokens)}\t{perplexity:.4g}\t{line}")
     return total, count
 
 

@@ -13,5 +13,6 @@ from ._sampling import probabilities as probabilities
 from ._source import Source as Source
 from ._tokenizer import KINDS as KINDS
 from ._tokenizer import Tokenizer as Tokenizer
+from ._tokenizer import check_vocabulary as check_vocabulary
 from ._tokenizer import learn_tokenizer as learn_tokenizer
 from ._tokenizer import tokenizer_from as tokenizer_from

@@ -109,8 +109,8 @@ class SlowCells:
         after = []
         for layer, state in zip(self.layers, states, strict=True):
             if self.cell == "lstm":
-                x, *end = reference.lstm(x, *state, *layer)
-                after.append(np.stack(end))
+                x, h, c = reference.lstm(x, state[0], state[1], *layer)
+                after.append(np.stack((h, c)))
             else:
                 x, end = reference.rnn(x, state, *layer)
                 after.append(end)

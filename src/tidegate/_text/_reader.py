@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -154,10 +154,28 @@ class Reader:
         return Stream(self, self.cells.states(batch))
 
     @overload
-    def sample(self, prompt: str = "", length: int = 200, **options) -> str: ...
+    def sample(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        *,
+        return_gates: Literal[False] = False,
+    ) -> str: ...
     @overload
     def sample(
-        self, prompt: str = "", length: int = 200, *, return_gates: bool, **options
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        *,
+        return_gates: Literal[True],
     ) -> tuple[str, TextGates]: ...
     def sample(
         self,
@@ -216,6 +234,10 @@ class Reader:
         if end := decoder.end():
             yield end
 
+    @overload
+    def score(self, text: str) -> Scored: ...
+    @overload
+    def score(self, text: Sequence[str]) -> list[Scored]: ...
     def score(self, text: str | Sequence[str]) -> Scored | list[Scored]:
         """Log-probability of each token of a text, or of each of several texts.
 
@@ -427,7 +449,7 @@ class Stream:
         return reader._logits(output[-1])
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        """Read a token in each row, (batch,); log-probabilities of the next, (batch, vocabulary)."""
+        """Read a token in each row, (batch,); log-probabilities (batch, vocabulary) of the next."""
         return log_softmax(self.step_logits(tokens))
 
     def step_logits(self, tokens: np.ndarray) -> np.ndarray:

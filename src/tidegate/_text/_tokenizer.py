@@ -233,6 +233,20 @@ KINDS: dict[str, type[Tokenizer]] = {
 _VOCABULARY = {"words": 10_000, "subwords": 4_000}
 
 
+def check_vocabulary(kind: str, vocab_size: int | None, normalize: str | None) -> None:
+    """Raise unless the arguments of `learn_tokenizer` are in range.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"tokens must be {', '.join(KINDS)}, not {kind!r}")
+    least = 257 if kind == "subwords" else 2
+    if vocab_size is not None and vocab_size < least:
+        raise ValueError(f"vocab_size must be at least {least} for {kind}, got {vocab_size}")
+    normalizer(normalize)
+
+
 def learn_tokenizer(
     kind: str, chunks: Iterable[str], vocab_size: int | None = None, normalize: str | None = None
 ) -> Tokenizer:
@@ -253,11 +267,7 @@ def learn_tokenizer(
     Raises:
         ValueError: an argument is out of range.
     """
-    if kind not in KINDS:
-        raise ValueError(f"tokens must be {', '.join(KINDS)}, not {kind!r}")
-    least = 257 if kind == "subwords" else 2
-    if vocab_size is not None and vocab_size < least:
-        raise ValueError(f"vocab_size must be at least {least} for {kind}, got {vocab_size}")
+    check_vocabulary(kind, vocab_size, normalize)
     normalized = normalizer(normalize)
     size = vocab_size or _VOCABULARY.get(kind)
     return KINDS[kind].learn((normalized(chunk) for chunk in chunks), size, normalize)
@@ -277,7 +287,7 @@ def tokenizer_from(facts: dict[str, Any]) -> Tokenizer:
 
 
 def _most_frequent(counts: Counter[str], always: str, vocab_size: int | None) -> list[str]:
-    """The most frequent, one place kept for what is unknown; of equals the first in the alphabet."""
+    """The most frequent, a place kept for the unknown; of equals the first in the alphabet."""
     counts.pop(UNKNOWN, None)
     counts[always] = max(counts[always], *counts.values(), 1)
     ranked = sorted(counts, key=lambda word: (-counts[word], word != always, word))

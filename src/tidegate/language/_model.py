@@ -9,15 +9,24 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self, overload
 
 import torch
 
 from .. import __version__
 from .._estimator import Estimator
 from .._model_file import read_model, write_model
-from .._text import KINDS, LANGUAGE, NORMALIZATIONS, Continuation, Reader, Scored, Source, TextGates, learn_tokenizer
-from .._text import Tokenizer as Tokenizer
+from .._text import (
+    LANGUAGE,
+    Continuation,
+    Reader,
+    Scored,
+    Source,
+    TextGates,
+    Tokenizer,
+    check_vocabulary,
+    learn_tokenizer,
+)
 from ..errors import InputError
 from ..train import Progress, Settings
 from ._corpus import Corpus, Rows, read_corpus
@@ -184,6 +193,30 @@ class LanguageModel(Estimator):
         self.reader_ = reader_of(self.network_, tokenizer)
         return self
 
+    @overload
+    def sample(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        *,
+        return_gates: Literal[False] = False,
+    ) -> str: ...
+    @overload
+    def sample(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        *,
+        return_gates: Literal[True],
+    ) -> tuple[str, TextGates]: ...
     def sample(
         self,
         prompt: str = "",
@@ -212,9 +245,15 @@ class LanguageModel(Estimator):
         Raises:
             ValueError: an argument is out of range, or the model is not fitted.
         """
-        options = (temperature, top_k, top_p, seed)
-        return self._reader().sample(prompt, length, *options, return_gates=return_gates)
+        options = (prompt, length, temperature, top_k, top_p, seed)
+        if return_gates:
+            return self._reader().sample(*options, return_gates=True)
+        return self._reader().sample(*options)
 
+    @overload
+    def score(self, text: str) -> Scored: ...
+    @overload
+    def score(self, text: Sequence[str]) -> list[Scored]: ...
     def score(self, text: str | Sequence[str]) -> Scored | list[Scored]:
         """Log-probability of each token of a text, or of each of several texts.
 
@@ -295,6 +334,8 @@ class LanguageModel(Estimator):
         facts = file.facts
         try:
             self = cls(**facts["arguments"])
+            if isinstance(self.hidden_size, list):
+                self.hidden_size = tuple(self.hidden_size)
             self.perplexity_ = facts["perplexity"]
             self.bits_per_character_ = facts["bits_per_character"]
             self.reader_ = Reader.of(file)
@@ -313,12 +354,7 @@ class LanguageModel(Estimator):
     def _check_arguments(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
-        if self.tokens not in KINDS:
-            raise ValueError(f"tokens must be {', '.join(KINDS)}, not {self.tokens!r}")
-        if self.normalize not in NORMALIZATIONS:
-            raise ValueError(
-                f"normalize must be None, 'nfc' or 'persian', not {self.normalize!r}"
-            )
+        check_vocabulary(self.tokens, self.vocab_size, self.normalize)
         for name in ("num_layers", "context_length", "batch_size", "embedding_size", "steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -348,7 +384,8 @@ class LanguageModel(Estimator):
         sizes = tuple(self.hidden_size)
         if self.num_layers not in (1, len(sizes)) or not sizes:
             raise ValueError(
-                f"num_layers must be the number of hidden sizes, {len(sizes)}, got {self.num_layers}"
+                f"num_layers must be the number of hidden sizes, {len(sizes)}, "
+                f"got {self.num_layers}"
             )
         return sizes
 

@@ -68,7 +68,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape, self.chances = shape, chances or Regularisers()
         self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.normal_(self.embedding.weight, std=shape.embedding_size**-0.5)
         self.cells = _cells(shape, self.chances)
         last = shape.hidden_sizes[-1]
         if not shape.tied:
