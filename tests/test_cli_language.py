@@ -34,7 +34,7 @@ def test_training_writes_a_model_and_says_how_good_it_is(folder, capsys):
     assert main(["language", "train", "corpus.txt", "--out", "new/m.safetensors", *SMALL]) == 0
     said = capsys.readouterr()
     first, second, last = said.out.splitlines()
-    assert first.startswith("25 characters, 2,065 parameters; 30 steps in ")
+    assert first.startswith("25 characters, 2,057 parameters; 30 steps in ")
     assert " tokens a second" in first
     assert second.startswith("On the part held back: perplexity ")
     assert last == 'Let it write: tidegate language sample new/m.safetensors --prompt "…"'

@@ -16,6 +16,7 @@ from language_cases import TEXT, small_model
 from tidegate._text import Reader
 from tidegate.errors import InputError
 from tidegate.language import LanguageModel
+from tidegate.runtime import load
 
 VARIANTS = {
     "characters": {},
@@ -48,7 +49,7 @@ def model(request):
 def test_it_learns(model):
     history = model.history_
     assert np.mean(history.losses[-5:]) < 0.9 * history.losses[0]
-    assert 1 < model.perplexity_ < model.tokenizer_.size / 2
+    assert 1 < model.perplexity_ < model.tokenizer_.size / 1.5
     assert 0 < model.bits_per_character_ < 4.5
     assert model.tokens_per_second_ > 0
 
@@ -208,7 +209,8 @@ def test_a_saved_model_is_the_same(model, tmp_path):
     assert again.get_params() == model.get_params()
     assert again.sample("the", 20) == model.sample("the", 20)
     assert again.perplexity_ == model.perplexity_
-    assert Reader.open(path).sample("the", 20) == model.sample("the", 20)
+    for open_ in (Reader.open, load):
+        assert open_(path).sample("the", 20) == model.sample("the", 20)
     tokens = torch.arange(3)[:, None]
     assert torch.equal(again.network_(tokens), model.network_(tokens))
 

@@ -111,7 +111,7 @@ class Reader:
             raise InputError(f"the model has {len(self.bias)} tokens, its tokenizer {size}")
 
     @classmethod
-    def of(cls, file: ModelFile) -> Reader:
+    def from_file(cls, file: ModelFile) -> Reader:
         """The model of a file.
 
         Raises:
@@ -131,7 +131,7 @@ class Reader:
         """
         file = read_model(path, LANGUAGE)
         try:
-            return cls.of(file)
+            return cls.from_file(file)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -372,21 +372,21 @@ class Reader:
         check_sampling(temperature, top_k, top_p)
         if length < 0:
             raise ValueError(f"length must be 0 or more, got {length}")
-        uniform = np.random.default_rng(seed).random(length)
-        stream = self.stream()
-        logits = stream.read_logits(tokens)[0] if length else None
-        for step in range(length):
+        stream, token = self.stream(), 0
+        for step, uniform in enumerate(np.random.default_rng(seed).random(length)):
+            if step:
+                logits = stream.step_logits(np.array([token]))[0]
+            else:
+                logits = stream.read_logits(tokens)[0]
             if self.tokenizer.unknown is not None:
                 logits[self.tokenizer.unknown] = -np.inf
-            token = draw(probabilities(logits, temperature, top_k, top_p), uniform[step])
+            token = draw(probabilities(logits, temperature, top_k, top_p), uniform)
             yield token
-            if step + 1 < length:
-                logits = stream.step_logits(np.array([token]))[0]
 
     def _gates(self, tokens: np.ndarray) -> TextGates:
         _, _, gates = self._run(tokens[:, None], self.cells.states(1), return_gates=True)
-        by_gate = (tuple(layer[1:, 0] for layer in gate) for gate in gates)
-        return TextGates(self.tokenizer.pieces(tokens[1:]), *by_gate)
+        reset, update, new = (tuple(layer[1:, 0] for layer in gate) for gate in gates or ())
+        return TextGates(self.tokenizer.pieces(tokens[1:]), reset, update, new)
 
     def _score(self, tokens: np.ndarray) -> np.ndarray:
         """As `score`, of one text of any length."""
@@ -442,7 +442,8 @@ class Stream:
         """As `read`, before the softmax."""
         reader, states = self.reader, [state.copy() for state in self.states]
         rows = np.repeat(np.asarray(tokens)[:, None], states[0].shape[-2], 1)
-        for begin in range(0, len(rows), _CELLS):
+        output, states, _ = reader._run(rows[:_CELLS], states)
+        for begin in range(_CELLS, len(rows), _CELLS):
             output, states, _ = reader._run(rows[begin : begin + _CELLS], states)
         for own, new in zip(self.states, states, strict=True):
             own[:] = new

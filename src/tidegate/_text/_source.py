@@ -21,12 +21,12 @@ class Source:
 
     Args:
         name: for messages.
-        text: the text, or None where it is in the file `path`.
-        path: the file, in UTF-8.
+        text: the text.
+        path: the file that it is in, in UTF-8, where `text` is not it.
     """
 
     name: str
-    text: str | None = None
+    text: str = ""
     path: Path | None = None
 
     @classmethod
@@ -59,15 +59,13 @@ class Source:
         Raises:
             InputError: the file is not UTF-8, or cannot be read.
         """
-        if self.text is not None:
-            yield from _whole_lines(_slices(self.text))
-        else:
-            yield from _whole_lines(self._decoded())
+        pieces = _slices(self.text) if self.path is None else self._decoded(self.path)
+        yield from _whole_lines(pieces)
 
-    def _decoded(self) -> Iterator[str]:
+    def _decoded(self, path: Path) -> Iterator[str]:
         decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
         try:
-            with open(self.path, "rb") as file:
+            with open(path, "rb") as file:
                 while True:
                     block = file.read(_BLOCK)
                     held = len(decoder.getstate()[0])

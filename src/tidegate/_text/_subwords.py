@@ -46,8 +46,8 @@ def open_model(model: str) -> Tokenizer:
 def bytes_of(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of each token, which the model writes as printable characters."""
     byte = {character: value for value, character in enumerate(_printable())}
-    size = tokenizer.get_vocab_size()
-    return [bytes(byte[c] for c in tokenizer.id_to_token(token)) for token in range(size)]
+    tokens = map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))
+    return [bytes(byte[character] for character in token or "") for token in tokens]
 
 
 def _printable() -> list[str]:

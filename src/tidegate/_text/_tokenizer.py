@@ -6,14 +6,14 @@ import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from ..errors import InputError
 from ._normalize import normalizer
 
-UNKNOWN = "<unk>"
+UNKNOWN, UNKNOWN_NUMBER = "<unk>", 0
 # Kinds of words that are counted at once: beyond it, those seen once are forgotten.
 _COUNTED = 2**22
 _CODES = ("utf-32-le", "surrogatepass")  # each character as its number
@@ -74,6 +74,11 @@ class Tokenizer:
         """One token, as text to show."""
         raise NotImplementedError
 
+    @classmethod
+    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None) -> Self:
+        """Learn a vocabulary from text that is normalised."""
+        raise NotImplementedError
+
     def facts(self) -> dict[str, Any]:
         """All that makes this tokenizer, as JSON can hold it."""
         return {"kind": self.kind, "normalize": self.normalize}
@@ -97,7 +102,7 @@ class Bytes(Tokenizer):
         return chr(token) if 32 <= token < 127 else f"\\x{token:02x}"
 
     @classmethod
-    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None):
+    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None) -> Self:
         """There is nothing to learn."""
         return cls(normalize)
 
@@ -106,7 +111,7 @@ class Characters(Tokenizer):
     """The characters of Unicode that the corpus has, and one for all others."""
 
     kind = "characters"
-    unknown = 0
+    unknown = UNKNOWN_NUMBER
 
     def __init__(self, alphabet: str, normalize: str | None):
         super().__init__(normalize)
@@ -120,7 +125,7 @@ class Characters(Tokenizer):
     def _encode(self, text: str) -> np.ndarray:
         codes = np.frombuffer(text.encode(*_CODES), np.uint32)
         place = np.searchsorted(self._sorted, codes).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[place] == codes, 1 + self._order[place], self.unknown)
+        return np.where(self._sorted[place] == codes, 1 + self._order[place], UNKNOWN_NUMBER)
 
     def decoder(self) -> Decoder:
         return _PieceDecoder([UNKNOWN, *self.alphabet])
@@ -132,7 +137,7 @@ class Characters(Tokenizer):
         return super().facts() | {"alphabet": self.alphabet}
 
     @classmethod
-    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None):
+    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None) -> Self:
         """All characters, or the most frequent; a line's end in any case."""
         counts = np.zeros(sys.maxunicode + 1, np.int64)
         for chunk in chunks:
@@ -151,7 +156,7 @@ class Words(Tokenizer):
     """
 
     kind = "words"
-    unknown = 0
+    unknown = UNKNOWN_NUMBER
 
     def __init__(self, words: list[str], normalize: str | None):
         super().__init__(normalize)
@@ -164,7 +169,7 @@ class Words(Tokenizer):
         from ._words import cut
 
         get = self._number.get
-        return np.fromiter((get(word, 0) for word in cut(text)), np.int64)
+        return np.fromiter((get(word, UNKNOWN_NUMBER) for word in cut(text)), np.int64)
 
     def decoder(self) -> Decoder:
         from ._words import WordDecoder
@@ -178,7 +183,7 @@ class Words(Tokenizer):
         return super().facts() | {"words": self.words}
 
     @classmethod
-    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None):
+    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None) -> Self:
         """The most frequent words; a line's end in any case."""
         from ._words import cut
 
@@ -219,11 +224,11 @@ class Subwords(Tokenizer):
         return super().facts() | {"model": self.model}
 
     @classmethod
-    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None):
+    def learn(cls, chunks: Iterable[str], vocab_size: int | None, normalize: str | None) -> Self:
         """Merge the most frequent neighbours until there are `vocab_size` tokens."""
         from ._subwords import train_model
 
-        return cls(train_model(chunks, vocab_size), normalize)
+        return cls(train_model(chunks, vocab_size or _VOCABULARY["subwords"]), normalize)
 
 
 KINDS: dict[str, type[Tokenizer]] = {

@@ -42,7 +42,7 @@ class Corpus:
         for part in filter(None, (self.training, self.validation)):
             digest.update(f"{len(part)} {part.tokens.dtype}".encode())
             for begin in range(0, len(part), _PIECE):
-                digest.update(np.ascontiguousarray(part.tokens[begin : begin + _PIECE]))
+                digest.update(part.tokens[begin : begin + _PIECE].tobytes())
         return digest.hexdigest()
 
 

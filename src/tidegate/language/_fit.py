@@ -63,20 +63,13 @@ def fit_network(corpus: Corpus, plan: Plan, watch: Watch) -> tuple[Network, Hist
     with torch.random.fork_rng([]):
         torch.manual_seed(plan.settings.seed)
         network = Network(plan.shape, plan.chances)
-    trainee, seed = Trainee(network, rows.batch), plan.settings.seed
-
-    def validate() -> float:
-        loss = mean_loss(network, corpus.validation, plan)
-        if watch.validated is not None:
-            watch.validated(network, loss)
-        return loss
-
+    trainee, seed, held_back = Trainee(network, rows.batch), plan.settings.seed, corpus.validation
     checkpoint = None if watch.checkpoint is None else Path(watch.checkpoint)
     history = train(
         trainee,
         lambda number: trainee.loss(*rows.drawn(number, seed)),
         plan.settings,
-        validate=None if corpus.validation is None else validate,
+        validate=None if held_back is None else lambda: _validate(network, held_back, plan, watch),
         progress=watch.progress,
         checkpoint=checkpoint,
         resume=watch.resume,
@@ -85,6 +78,13 @@ def fit_network(corpus: Corpus, plan: Plan, watch: Watch) -> tuple[Network, Hist
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return network, history
+
+
+def _validate(network: Network, held_back: Tokens, plan: Plan, watch: Watch) -> float:
+    loss = mean_loss(network, held_back, plan)
+    if watch.validated is not None:
+        watch.validated(network, loss)
+    return loss
 
 
 @torch.no_grad()

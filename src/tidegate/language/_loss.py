@@ -27,7 +27,8 @@ def cross_entropy(output: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
         return F.cross_entropy(F.linear(output, weight, bias), targets)
     if wanted:
         return _CrossEntropy.apply(output, weight, bias, targets)
-    return sum(loss for loss, _, _ in _chunks(output, weight, bias, targets)) / len(targets)
+    losses = [loss for loss, _, _ in _chunks(output, weight, bias, targets)]
+    return torch.stack(losses).sum() / len(targets)
 
 
 class _CrossEntropy(Function):
@@ -49,8 +50,9 @@ class _CrossEntropy(Function):
         return total * share
 
     @staticmethod
-    def backward(ctx, d_loss: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         d_output, d_weight, d_bias = ctx.saved_tensors
+        (d_loss,) = d_outputs
         if d_loss == 1:
             return d_output, d_weight, d_bias, None
         return d_output * d_loss, d_weight * d_loss, d_bias * d_loss, None

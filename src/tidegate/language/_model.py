@@ -28,8 +28,8 @@ from .._text import (
     learn_tokenizer,
 )
 from ..errors import InputError
-from ..train import Progress, Settings
-from ._corpus import Corpus, Rows, read_corpus
+from ..train import History, Progress, Settings
+from ._corpus import Corpus, Rows, Tokens, read_corpus
 from ._fit import Plan, Watch, fit_network, reader_of
 from ._network import CELLS, Network, Regularisers, Shape
 
@@ -85,7 +85,7 @@ class LanguageModel(Estimator):
         tokenizer_: how text is cut.
         reader_: the model without torch.
         network_: the model in torch.
-        history_: losses and validations of the training, per token.
+        history_: losses and validations of the training, per token; of a loaded model empty.
         perplexity_: of the part held back, at the best validation.
         bits_per_character_: likewise.
         tokens_per_second_: read in training, validations and all.
@@ -338,7 +338,7 @@ class LanguageModel(Estimator):
                 self.hidden_size = tuple(self.hidden_size)
             self.perplexity_ = facts["perplexity"]
             self.bits_per_character_ = facts["bits_per_character"]
-            self.reader_ = Reader.of(file)
+            self.reader_ = Reader.from_file(file)
             shape = facts["shape"]
             self.network_ = Network(Shape(**shape | {"hidden_sizes": tuple(shape["hidden_sizes"])}))
             self.network_.load_state_dict(
@@ -348,7 +348,7 @@ class LanguageModel(Estimator):
             raise InputError(f"{path} is damaged: {error}") from None
         self.network_.eval()
         self.tokenizer_ = self.reader_.tokenizer
-        self.history_ = None
+        self.history_ = History()
         return self
 
     def _check_arguments(self) -> None:
@@ -422,7 +422,8 @@ class LanguageModel(Estimator):
     def _show(
         self, show: Callable[[Glimpse], None] | None, tokenizer: Tokenizer, corpus: Corpus
     ) -> Callable[[Network, float], None] | None:
-        if show is None:
+        part = corpus.validation
+        if show is None or part is None:
             return None
         seeds = itertools.count()
 
@@ -430,7 +431,7 @@ class LanguageModel(Estimator):
             sample = reader_of(network, tokenizer).sample(
                 length=_SAMPLE_LENGTH.get(self.tokens, 50), seed=next(seeds)
             )
-            show(Glimpse(*_measures(loss, corpus), sample))
+            show(Glimpse(*_measures(loss, part), sample))
 
         return validated
 
@@ -438,9 +439,10 @@ class LanguageModel(Estimator):
         rows = Rows(corpus.training, plan.batch_size, plan.context_length)
         read = len(self.history_.losses) * rows.batch * rows.steps
         self.tokens_per_second_ = read / self.history_.seconds
-        best = self.history_.best
-        found = (None, None) if best is None else _measures(best[1], corpus)
-        self.perplexity_, self.bits_per_character_ = found
+        best, part = self.history_.best, corpus.validation
+        self.perplexity_ = self.bits_per_character_ = None
+        if best is not None and part is not None:
+            self.perplexity_, self.bits_per_character_ = _measures(best[1], part)
 
     def _reader(self) -> Reader:
         if not hasattr(self, "reader_"):
@@ -448,7 +450,6 @@ class LanguageModel(Estimator):
         return self.reader_
 
 
-def _measures(loss: float, corpus: Corpus) -> tuple[float, float]:
+def _measures(loss: float, part: Tokens) -> tuple[float, float]:
     """Perplexity and bits per character of a mean loss on the part held back."""
-    part = corpus.validation
     return math.exp(min(loss, 700.0)), loss / math.log(2) * len(part) / part.characters

@@ -13,6 +13,7 @@ from ..errors import InputError
 # for, and without torch.
 _KINDS = {
     "stack": ("_model", "Model"),
+    "language": ("_language", "Reader"),
 }
 
 
