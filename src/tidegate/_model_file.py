@@ -44,6 +44,10 @@ class ModelFile:
     facts: dict[str, Any]
     narrow: dict[str, str] = field(default_factory=dict)
 
+    def narrow_as(self, storage: str | None) -> dict[str, str]:
+        """How to store its matrices: all as `storage`, or none narrow."""
+        return narrow_as(self.tensors, storage)
+
 
 def write_model(
     path: str | os.PathLike[str],
@@ -99,6 +103,20 @@ def read_model(path: str | os.PathLike[str], kind: str | None = None) -> ModelFi
         return ModelFile(metadata["kind"], tensors, facts, narrow)
     except Exception as error:  # whatever a stranger's bytes make the reader say
         raise InputError(f"{path} cannot be read as a model: {_said(error)}") from None
+
+
+def narrow_as(tensors: Mapping[str, np.ndarray], storage: str | None) -> dict[str, str]:
+    """The matrices of float32 among some arrays, each with how it is to be stored.
+
+    Raises:
+        InputError: there are none.
+    """
+    if storage is None:
+        return {}
+    names = [name for name, t in tensors.items() if t.dtype == np.float32 and t.ndim == 2]
+    if not names:
+        raise InputError(f"the model has no matrices of float32 that could be stored as {storage}")
+    return dict.fromkeys(names, storage)
 
 
 def to_bfloat16(array: np.ndarray) -> np.ndarray:

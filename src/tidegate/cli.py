@@ -281,6 +281,31 @@ def language_score(model: Path, file: Path, /, *, each: bool = False, whole: boo
 
 
 @app.command
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    dtype: Literal["float32", "bfloat16", "int8"] | None = None,
+    check: Path | None = None,
+) -> None:
+    """Write a model in another format, or with narrower numbers.
+
+    The endings of the two names say what is read and what is written. What the target cannot say
+    exactly is refused.
+
+    Args:
+        source: The model.
+        target: Where to write it.
+        dtype: Store the matrices as bfloat16 or int8, a half or a quarter of the size.
+        check: Lines of numbers, the model's inputs: measure on them what the conversion changed.
+    """
+    from ._commands.convert import run_convert
+
+    run_convert(source, target, dtype, check)
+
+
+@app.command
 def bench(
     *,
     threads: Count | None = None,

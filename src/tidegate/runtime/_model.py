@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import __version__
-from .._model_file import ModelFile, write_model
+from .._model_file import ModelFile, narrow_as, write_model
 from ..errors import InputError
 from ..weights import GRUWeights
 from ._layers import GRU, Activation, AddInput, Embedding, Last, Layer, LayerNorm, Linear
@@ -99,18 +99,24 @@ class Model:
             y = y.swapaxes(0, 1)
         return y, states
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write it to one safetensors file.
 
+        Args:
+            path: where.
+            dtype: store the matrices as "bfloat16" or "int8"; as they are if None or "float32".
+
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or its numbers are not float32.
         """
         facts = {
             "version": __version__,
             "batch_first": self.batch_first,
             "layers": [_facts(layer) for layer in self.stack.layers],
         }
-        write_model(Path(path), self.kind, dict(self.stack.arrays()), facts)
+        arrays = dict(self.stack.arrays())
+        narrow = narrow_as(arrays, None if dtype == "float32" else dtype)
+        write_model(Path(path), self.kind, arrays, facts, narrow=narrow)
 
     @classmethod
     def from_file(cls, file: ModelFile) -> Self:

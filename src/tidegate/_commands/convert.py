@@ -1,0 +1,74 @@
+"""`tidegate convert`: a model from one format to another, or to narrower numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .._model_file import STORAGES, ModelFile, read_model, write_model
+from ..errors import InputError
+from ..export import read, write
+from ..runtime import Model, load
+from ..runtime._lines import read_numbers
+from ._terminal import output
+
+_OWN = ".safetensors"
+
+
+def run_convert(source: Path, target: Path, dtype: str | None, check: Path | None) -> None:
+    """Write the model in `source` as the ending of `target` says.
+
+    Args:
+        source: a model file of any format that can be read.
+        target: where to write it.
+        dtype: what to store its matrices as, in a .safetensors file.
+        check: a file of inputs, on which to measure what the conversion changed.
+
+    Raises:
+        InputError: a file cannot be read or written, or the target cannot say what the model
+            computes.
+    """
+    if dtype is not None and target.suffix != _OWN:
+        raise InputError(f"--dtype is for a {_OWN} file, and {target} is none")
+    if check is not None and target.suffix != _OWN:
+        raise InputError(f"--check is for a {_OWN} file, and {target} is none")
+    before = source.stat().st_size if source.is_file() else 0
+    if source.suffix == target.suffix == _OWN:
+        file = read_model(source)
+        write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
+        model = load(source) if check else None
+    else:
+        model = read(source)
+        if target.suffix == _OWN:
+            model.save(target, dtype)
+        else:
+            write(model, target)
+    after = target.stat().st_size
+    output.print(f"{source} ({before:,} bytes) written as {target} ({after:,} bytes)")
+    if check is not None:
+        _compare(model, load(target), check)
+
+
+def _narrow(file: ModelFile, dtype: str | None) -> Mapping[str, str]:
+    """How each matrix of a file is stored; as it was, unless another type is asked for."""
+    if dtype is None:
+        return file.narrow
+    return file.narrow_as(dtype if dtype in STORAGES else None)
+
+
+def _compare(model: object, other: object, path: Path) -> None:
+    """Run both models over the inputs in a file and print how far their outputs are apart."""
+    if not isinstance(model, Model) or not isinstance(other, Model):
+        kind = getattr(model, "kind", "model")
+        raise InputError(f"--check runs stacks of layers over a file of numbers, not a {kind}")
+    x = read_numbers(path, model.stack.input_size)[:, None]
+    y, z = (m.stack(x).astype(np.float64) for m in (model, other))
+    apart = np.abs(z - y)
+    size = max(float(np.sqrt(np.mean(y**2))), np.finfo(np.float64).tiny)
+    rms = float(np.sqrt(np.mean(apart**2)))
+    output.print(
+        f"{path}: over {len(x):,} steps the outputs are {rms:.3g} apart (root mean square), "
+        f"{100 * rms / size:.3g}% of their size, and {apart.max():.3g} at most"
+    )
