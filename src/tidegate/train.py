@@ -28,6 +28,7 @@ class Settings:
         clip: largest norm of the gradient of all parameters together.
         validate_every: steps between two validations.
         patience: validations without a better one after which training stops; 0 never stops it.
+        enough: a validation as low as this stops training too.
         checkpoint_every: steps between two checkpoints.
         seed: for whatever the model draws, such as dropout.
     """
@@ -39,6 +40,7 @@ class Settings:
     clip: float = 1.0
     validate_every: int = 50
     patience: int = 0
+    enough: float = -math.inf
     checkpoint_every: int = 200
     seed: int = 0
 
@@ -196,7 +198,8 @@ class _Run:
         if math.isfinite(value) and (best is None or value < best[1]):
             self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
         self.history.validations.append((len(self.history.losses), value))
-        self.history.stopped = self.history.out_of_patience(self.settings)
+        enough = value <= self.settings.enough
+        self.history.stopped = enough or self.history.out_of_patience(self.settings)
 
     def progress(self) -> Progress:
         history = self.history

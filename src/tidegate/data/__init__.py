@@ -7,3 +7,4 @@ from .files import read_table as read_table
 from .frames import to_frame as to_frame
 from .frequency import Frequency as Frequency
 from .panel import Panel as Panel
+from .sequences import SequenceFrame as SequenceFrame

@@ -62,9 +62,9 @@ def read_columns(df: nw.DataFrame, names: Names) -> Rows:
     _require_columns(df, names)
     if len(df) == 0:
         raise InputError(f"{names.source} has no rows of data")
-    series = _read_ids(df, names)
-    times, clock = _read_times(df[names.time], series)
-    return Rows(series, times, _read_values(df[names.target], series), clock)
+    series = read_ids(df, names)
+    times, clock = read_times(df[names.time], series)
+    return Rows(series, times, read_numbers(df[names.target], series), clock)
 
 
 def time_text(moment: np.generic) -> str:
@@ -84,7 +84,12 @@ def _require_columns(df: nw.DataFrame, names: Names) -> None:
             )
 
 
-def _read_ids(df: nw.DataFrame, names: Names) -> Series:
+def read_ids(df: nw.DataFrame, names: Names) -> Series:
+    """Which series each row belongs to; one series where there is no column of ids.
+
+    Raises:
+        InputError: an id is missing.
+    """
     import narwhals as nw
 
     if names.id is None:
@@ -103,7 +108,12 @@ def _read_ids(df: nw.DataFrame, names: Names) -> Series:
     return Series(names, list(table), np.array(codes, np.int64))
 
 
-def _read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
+def read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
+    """Time stamps, or whole numbers, and whose clock they show.
+
+    Raises:
+        InputError: an entry is neither.
+    """
     import narwhals as nw
 
     missing = _missing(column)
@@ -166,7 +176,12 @@ def _text(entry: object) -> str:
     return entry.isoformat() if isinstance(entry, date) else str(entry).strip()
 
 
-def _read_values(column: nw.Series, series: Series) -> np.ndarray:
+def read_numbers(column: nw.Series, series: Series) -> np.ndarray:
+    """A column as float64, NaN where a value is missing.
+
+    Raises:
+        InputError: an entry is infinite or no number.
+    """
     import narwhals as nw
 
     if column.dtype.is_numeric() and not column.dtype.is_decimal():

@@ -1,0 +1,188 @@
+"""What each cell remembers: generated tasks at growing lengths, `python benchmarks/memory.py`.
+
+Every cell has 64 units, one layer, a linear layer on its states, and the same training: Adam's
+rate 3e-3, clipping at 1, batches of 32 that are never seen twice. A run ends when the task is solved
+or the steps are over. Runs that were done are kept, and a second call goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from cyclopts import App, Parameter
+from harness.journal import Facts, Journal
+from harness.tables import Table, markdown_of
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from tidegate.data.tasks import TASKS, Examples
+from tidegate.nn import GRU
+from tidegate.train import Settings, train
+
+HIDDEN, BATCH, RATE = 64, 32, 3e-3
+# A task counts as solved at this share of the loss of whoever remembers nothing.
+SOLVED = 0.05
+# Batches to learn from at each length: longer sequences cost more and get fewer.
+STEPS = {50: 1000, 200: 800, 500: 400, 2000: 200}
+# Lengths of 2,000 steps take a minute a run: two tasks, and the cells that might remember so long.
+LONGEST = {2000: (("latch", "adding"), ("GRU", "GRU, chrono", "LSTM, chrono", "minGRU"))}
+MNIST_1D, MNIST_1D_STEPS = "MNIST-1D", 2500
+
+app = App(help=__doc__)
+
+
+def lstm_chrono(features: int, hidden: int, length: int) -> nn.LSTM:
+    """An LSTM whose forget gates remember up to `length` steps, its input gates the opposite."""
+    lstm = nn.LSTM(features, hidden, batch_first=True)
+    with torch.no_grad():
+        lstm.bias_hh_l0.zero_()
+        lstm.bias_ih_l0.zero_()
+        memory = torch.empty(hidden).uniform_(1.1, max(length - 1, 2)).log()
+        lstm.bias_ih_l0[:hidden] = -memory
+        lstm.bias_ih_l0[hidden : 2 * hidden] = memory
+    return lstm
+
+
+def gru(**options) -> Callable[[int, int, int], nn.Module]:
+    return lambda features, hidden, length: GRU(features, hidden, batch_first=True, **options)
+
+
+CELLS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "tanh": lambda features, hidden, length: nn.RNN(features, hidden, batch_first=True),
+    "GRU": gru(),
+    "GRU, reset before": gru(reset="before"),
+    "GRU, no reset": gru(reset="none"),
+    "GRU, chrono": lambda features, hidden, length: GRU(
+        features, hidden, batch_first=True, init="chrono", chrono_range=(2.0, max(length, 3))
+    ),
+    "LSTM": lambda features, hidden, length: nn.LSTM(features, hidden, batch_first=True),
+    "LSTM, chrono": lstm_chrono,
+}
+
+
+class Rememberer(nn.Module):
+    """A cell and a linear layer on its states."""
+
+    def __init__(self, cell: str, features: int, classes: int, length: int):
+        super().__init__()
+        self.cell = CELLS[cell](features, HIDDEN, length)
+        self.head = nn.Linear(HIDDEN, classes or 1)
+
+    def forward(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Loss a question, and the share of right answers (nothing of the kind for numbers)."""
+        asked = torch.from_numpy(examples.asked)
+        states = self.cell(torch.from_numpy(examples.x))[0]
+        answer, target = self.head(states[asked]), torch.from_numpy(examples.target)[asked]
+        if not examples.classes:
+            return mse_loss(answer[:, 0], target), torch.tensor(torch.nan)
+        return cross_entropy(answer, target), (answer.argmax(1) == target).float().mean()
+
+
+@app.default
+def main(
+    *,
+    tasks: Annotated[list[str], Parameter(consume_multiple=True)] = (*TASKS, MNIST_1D),
+    lengths: Annotated[list[int], Parameter(consume_multiple=True)] = tuple(STEPS),
+    cells: Annotated[list[str], Parameter(consume_multiple=True)] = tuple(CELLS),
+    seconds: float = float("inf"),
+    output: Path = Path("benchmarks/results"),
+) -> None:
+    """Run what was not run yet, and print the table of all that was.
+
+    Args:
+        tasks: Which tasks.
+        lengths: At which lengths.
+        cells: Which cells.
+        seconds: Begin no run after so long.
+        output: The folder for the runs that were done.
+    """
+    journal = Journal(output / "memory.jsonl")
+    runs = [
+        {"task": task, "length": length, "cell": cell, "seed": 0}
+        for length in lengths
+        for task in tasks
+        if task != MNIST_1D
+        for cell in cells
+        if length not in LONGEST or (task in LONGEST[length][0] and cell in LONGEST[length][1])
+    ]
+    if MNIST_1D in tasks:
+        runs += [{"task": MNIST_1D, "length": 40, "cell": cell, "seed": 0} for cell in cells]
+    left = journal.run_all(runs, one_run, seconds)
+    print(markdown_of(table(journal)), f"\n{left} runs are left")
+
+
+def one_run(task: str, length: int, cell: str, seed: int) -> Facts:
+    draw, steps, tested = (mnist_1d(seed), MNIST_1D_STEPS, 1000) if task == MNIST_1D else (
+        lambda count, key: TASKS[task](count, length, key), STEPS[length], 128
+    )  # fmt: skip
+    test = draw(tested, 0)
+    torch.manual_seed(seed)
+    model = Rememberer(cell, test.x.shape[2], test.classes, length)
+    enough = 0.0 if task == MNIST_1D else SOLVED * test.chance
+    settings = Settings(
+        steps, learning_rate=RATE, weight_decay=0.0, validate_every=25, enough=enough, seed=seed
+    )
+    first = 10**6 * (seed + 1)  # of the seeds of the batches
+    history = train(
+        model,
+        lambda number: model(draw(BATCH, first + number))[0],
+        settings,
+        validate=lambda: model(test)[0].item(),
+    )
+    with torch.no_grad():
+        loss, accuracy = (value.item() for value in model(test))
+    return {
+        "loss": loss,
+        "chance": test.chance,
+        "accuracy": None if np.isnan(accuracy) else accuracy,
+        "solved": history.best[1] <= enough,
+        "steps": history.best[0],
+        "seconds": round(history.seconds, 2),
+    }
+
+
+def mnist_1d(seed: int) -> Callable[[int, int], Examples]:
+    """Greydanus & Kobak 2020 (arXiv:2011.14439): made from a seed by the package `mnist1d`."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    data = make_dataset(get_dataset_args())
+
+    def draw(count: int, key: int) -> Examples:
+        x, y = (data["x"], data["y"]) if key else (data["x_test"], data["y_test"])
+        drawn = np.random.default_rng(key).integers(len(x), size=count)
+        rows = drawn if key else np.arange(count)
+        asked = np.zeros((count, x.shape[1]), bool)
+        asked[:, -1] = True
+        target = np.repeat(y[rows, None], x.shape[1], 1).astype(np.int64)
+        return Examples(x[rows, :, None].astype(np.float32), target, asked, 10, float(np.log(10)))
+
+    return draw
+
+
+def table(journal: Journal) -> Table:
+    cells = [cell for cell in CELLS if any(line["cell"] == cell for line in journal.lines)]
+    kinds = dict.fromkeys((line["task"], line["length"]) for line in journal.lines)
+    rows = [
+        [f"{task}, {length:,}", *(_cell(journal, task, length, cell) for cell in cells)]
+        for task, length in sorted(kinds)
+    ]
+    return Table("What each cell remembers", ["task, length", *cells], rows)
+
+
+def _cell(journal: Journal, task: str, length: int, cell: str) -> str:
+    line = journal.find({"task": task, "length": length, "cell": cell})
+    if line is None:
+        return ""
+    if line["solved"]:
+        return f"solved, {line['steps']}"
+    if line["accuracy"] is None:
+        return f"{line['loss'] / line['chance']:.2f}"
+    return f"{100 * line['accuracy']:.0f}%"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,591 @@
+"""`GRUClassifier` and `GRURegressor`: what they take, what they say, and scikit-learn's contract."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from .. import __version__
+from .._estimator import Estimator
+from .._model_file import read_model, write_model
+from .._sequences import NumberReader, Reader, TextReader
+from ..data import SequenceFrame
+from ..errors import InputError
+from ..train import Progress, Settings
+from ._fit import Plan, fit_model
+from ._inputs import Inputs, is_frame, read_arrays
+from ._labels import (
+    class_weights,
+    classes_of,
+    encode,
+    numbers_of,
+    read_labels,
+)
+from ._model import Model
+from ._network import CELLS, EACH_STEP, POOLINGS, Network, Shape
+
+Array = np.ndarray
+
+# Longer sequences are read several steps at once, so that there are no more reads than this.
+_READS = 128
+# Where nothing was said: so many passes over the sequences, within so few and so many batches.
+_PASSES, _FEWEST, _MOST = 60, 300, 3000
+# The trial holds back its share, but no more than so many sequences; and so few are not worth it.
+_ENOUGH, _TOO_FEW = 2000, 10
+_VALIDATIONS, _PATIENCE = 40, 10
+
+
+class _Recurrent(Estimator):
+    """What classifier and regressor share."""
+
+    _kind: str
+    _estimator_type: str
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        cell: str = "gru",
+        pooling: str = "attention",
+        per_step: bool = False,
+        stride: int | None = None,
+        embedding_size: int = 32,
+        dropout: float = 0.2,
+        held_out: float = 0.2,
+        steps: int | None = None,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        members: int = 1,
+        seed: int = 0,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        label_col: str = "y",
+    ):
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.cell = cell
+        self.pooling = pooling
+        self.per_step = per_step
+        self.stride = stride
+        self.embedding_size = embedding_size
+        self.dropout = dropout
+        self.held_out = held_out
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.members = members
+        self.seed = seed
+        self.id_col = id_col
+        self.time_col = time_col
+        self.label_col = label_col
+
+    def fit(
+        self, X: Any, y: Any = None, *, progress: Callable[[int, Progress], None] | None = None
+    ) -> Self:
+        """Learn from labelled sequences.
+
+        Args:
+            X: a list of arrays (time, features) or (time,) of any lengths; an array (count, time,
+                features) or (count, time); a list of texts; or a long frame. NaN is a missing value.
+            y: the answer for each sequence; with `per_step`, a list with an answer for each step of
+                each. None where X is a frame that has a column of them.
+            progress: called after each step, with the number of the network (the trial is 0).
+
+        Raises:
+            InputError: the sequences or the answers cannot be used.
+            ValueError: an argument of the constructor is out of range.
+        """
+        self._check_arguments()
+        inputs, labels = self._read_pair(X, y)
+        self._labelled_by_frame = y is None
+        self.notes_: list[str] = []
+        self.columns_ = None if inputs.frame is None else inputs.frame.features
+        self.n_features_in_ = inputs.features
+        truth, weights = self._learn_answers(labels)
+        reader = self._learn_reader(inputs)
+        plan = self._plan(inputs, reader, self._outputs())
+        self.model_, self.history_ = fit_model(
+            reader, inputs.sequences, truth, weights, plan, progress
+        )
+        if len(self.history_) == plan.members:
+            self.notes_.append(
+                f"{len(inputs)} sequences are too few to hold a part back: training was not "
+                "validated, and probabilities are as the network gave them"
+            )
+        self._scale_answers()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Answer for each sequence, or each step.
+
+        Returns:
+            An array with an answer for each sequence; with `per_step`, a list of arrays with one for
+            each step. Where `fit` took the labels from a frame, and X is one: a frame of the same
+            kind, with a row for each sequence, or each step, and the answers in the label column.
+
+        Raises:
+            InputError: the sequences cannot be used, or are not of the kind that was learnt from.
+        """
+        inputs = self._read(X)
+        answers = self._answer(inputs)
+        if inputs.frame is not None and self._labelled_by_frame:
+            flat = np.concatenate(answers) if self.per_step else answers
+            return inputs.frame.answer({self.label_col: flat}, self.id_col, self.per_step)
+        return answers
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model, without the data, to one safetensors file.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        self._check_fitted()
+        model = self.model_
+        tensors = {
+            f"{member}.{name}": tensor.detach().cpu().numpy()
+            for member, network in enumerate(model.networks)
+            for name, tensor in network.state_dict().items()
+        }
+        facts: dict[str, Any] = {"version": __version__, "arguments": self._arguments()}
+        if isinstance(model.reader, TextReader):
+            facts["characters"] = model.reader.characters
+        else:
+            facts["stride"] = model.reader.stride
+            for name in ("mean", "scale", "marked"):
+                tensors[name] = np.ascontiguousarray(getattr(model.reader, name))
+        facts |= {
+            "shape": asdict(model.networks[0].shape),
+            "temperature": model.temperature,
+            "center": model.center,
+            "spread": model.spread,
+            "columns": self.columns_,
+            "labelled_by_frame": self._labelled_by_frame,
+            "notes": self.notes_,
+        }
+        write_model(path, self._kind, tensors, facts | self._learnt_facts())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model from a file that `save` wrote.
+
+        Raises:
+            InputError: the file is not there, damaged, or of another kind.
+        """
+        file = read_model(path, cls._kind)
+        tensors, facts = file.tensors, file.facts
+        try:
+            self = cls(**facts["arguments"])
+            shape = Shape(**facts["shape"])
+            networks = _networks(shape, tensors, self.members)
+            names = ("temperature", "center", "spread")
+            self.model_ = Model(_reader(tensors, facts), networks, *(facts[name] for name in names))
+            self.columns_, self.notes_ = facts["columns"], facts["notes"]
+            self._labelled_by_frame = facts["labelled_by_frame"]
+            self._take_facts(facts)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {error}") from None
+        reader = self.model_.reader
+        self.n_features_in_ = 0 if isinstance(reader, TextReader) else reader.features
+        self.history_ = []
+        return self
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: _plain(value) for name, value in self.get_params().items()}
+
+    def _learnt_facts(self) -> dict[str, Any]:
+        return {}
+
+    def _take_facts(self, facts: dict[str, Any]) -> None:
+        """What a kind of its own keeps in the file."""
+
+    def _check_arguments(self) -> None:
+        for name in ("hidden_size", "num_layers", "embedding_size", "batch_size", "members"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("stride", "steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, choices in (("cell", CELLS), ("pooling", POOLINGS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        for name in ("dropout", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        if self.per_step and self.stride not in (None, 1):
+            raise ValueError(f"stride must be 1 with per_step=True, got {self.stride}")
+
+    def _check_fitted(self) -> None:
+        if hasattr(self, "model_"):
+            return
+        message = f"{self!r} is not fitted yet: call fit first"
+        if "sklearn" in sys.modules:
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError(message)
+        raise ValueError(message)
+
+    def _read(self, x: Any) -> Inputs:
+        """Sequences to answer for, which must be like those of `fit`."""
+        self._check_fitted()
+        if is_frame(x):
+            frame = SequenceFrame.read(
+                x,
+                self.id_col,
+                self.time_col,
+                self.label_col,
+                per_step=self.per_step,
+                features=self.columns_,
+            )
+            inputs = Inputs(frame.sequences, frame)
+        else:
+            inputs = read_arrays(x)
+        learnt = isinstance(self.model_.reader, TextReader)
+        if inputs.is_text != learnt:
+            words = ("numbers", "texts")
+            raise InputError(
+                f"X holds {words[inputs.is_text]}, but the model has learnt from {words[learnt]}"
+            )
+        if inputs.features != self.n_features_in_:
+            raise InputError(
+                f"X has {inputs.features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input, as it has learnt from"
+            )
+        return inputs
+
+    def _read_pair(self, x: Any, y: Any) -> tuple[Inputs, list[Any]]:
+        """Sequences and their answers."""
+        if is_frame(x):
+            frame = SequenceFrame.read(
+                x, self.id_col, self.time_col, self.label_col, per_step=self.per_step and y is None
+            )
+            if y is None and frame.labels is None:
+                raise InputError(
+                    f"the frame has no column {self.label_col!r} for the labels; its columns are "
+                    f"{', '.join(map(repr, frame.features))}"
+                )
+            inputs, y = Inputs(frame.sequences, frame), frame.labels if y is None else y
+        else:
+            inputs = read_arrays(x)
+        if y is None:
+            raise InputError("requires y to be passed, but the target y is None")
+        return inputs, read_labels(y, inputs.lengths, self.per_step)
+
+    def _learn_reader(self, inputs: Inputs) -> Reader:
+        if inputs.is_text:
+            return TextReader.learn(inputs.sequences)
+        longest = int(inputs.lengths.max())
+        stride = self.stride or (1 if self.per_step else -(-longest // _READS))
+        reader = NumberReader.learn(inputs.sequences, stride)
+        if stride > 1 and self.stride is None:
+            self.notes_.append(
+                f"the longest sequence has {longest:,} steps: {2 * stride} of them are read at once, "
+                f"every {stride} steps"
+            )
+        return reader
+
+    def _plan(self, inputs: Inputs, reader: Reader, outputs: int) -> Plan:
+        count = len(inputs)
+        size = min(self.batch_size, max(count // 4, 1))
+        steps = self.steps or min(max(_PASSES * count // size, _FEWEST), _MOST)
+        held_out = min(self.held_out, _ENOUGH / count)
+        return Plan(
+            shape=Shape(
+                inputs=reader.inputs,
+                embedding=self.embedding_size if inputs.is_text else 0,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                bidirectional=self.bidirectional,
+                cell=self.cell,
+                pooling=EACH_STEP if self.per_step else self.pooling,
+                outputs=outputs,
+            ),
+            settings=Settings(
+                steps,
+                learning_rate=self.learning_rate,
+                validate_every=max(steps // _VALIDATIONS, 1),
+                patience=_PATIENCE,
+                seed=self.seed,
+            ),
+            batch_size=size,
+            members=self.members,
+            dropout=self.dropout,
+            held_out=0.0 if count < _TOO_FEW else held_out,
+            calibrate=getattr(self, "calibrate", False),
+        )
+
+    def _answer(self, inputs: Inputs) -> Any:
+        raise NotImplementedError
+
+    def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
+        raise NotImplementedError
+
+    def _outputs(self) -> int:
+        raise NotImplementedError
+
+    def _scale_answers(self) -> None:
+        """Tell the model what its answers stand for."""
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's description of an estimator; asked for by scikit-learn alone."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        classifies = self._estimator_type == "classifier"
+        return Tags(
+            estimator_type=self._estimator_type,
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags() if classifies else None,
+            regressor_tags=None if classifies else RegressorTags(),
+            input_tags=InputTags(three_d_array=True, allow_nan=True, string=False),
+            non_deterministic=False,
+        )
+
+
+class GRUClassifier(_Recurrent):
+    """Labels whole sequences, or each of their steps.
+
+    A GRU reads a sequence, forward and backward; what it says at all steps becomes one vector, and
+    the vector a label. Each feature is brought to one scale, which is learnt in `fit`, and a missing
+    value (NaN) is taken as the last one known and marked. Sequences may differ in length.
+
+    Part of the sequences is held back in a trial: how well they are labelled says when to stop, and
+    by how much the probabilities are too sure of themselves. Then the network learns from everything
+    for as long.
+
+    Args:
+        hidden_size: units of each layer and direction.
+        num_layers: of them.
+        bidirectional: also read from the end.
+        cell: "gru"; or "mingru", whose gates do not see the state (arXiv:2410.01201).
+        pooling: how all steps become one vector: "attention", a learnt weighing of them; "mean"; or
+            "last", the state after the last step.
+        per_step: label each step.
+        stride: steps between two reads; with more than one, a read sees twice as many steps. Chosen
+            so that there are at most 128 reads when not given; 1 with `per_step` and for texts.
+        embedding_size: numbers that stand for a character of a text.
+        dropout: between layers and before the answer.
+        held_out: share of the sequences that is held back, at most 2,000 of them; 0 for no trial.
+        calibrate: divide the logits by a temperature that is found on the held-out part.
+        class_weight: "balanced", so that each class counts the same however many it has; or a weight
+            for each label.
+        steps: batches to learn from at most; from the number of sequences when not given.
+        batch_size: sequences in a batch.
+        learning_rate: the highest.
+        members: networks to train and average.
+        seed: of all random numbers; same seed, machine and threads, same labels.
+        id_col: of a frame: the column that tells sequences apart. Without it and `time_col`, a row is
+            a sequence.
+        time_col: of a frame: the column of time stamps; without it, steps are in the order of rows.
+        label_col: of a frame: the column of labels.
+
+    Attributes:
+        classes_: the labels, sorted.
+        notes_: what was noticed in the data and done about it, a sentence each.
+        history_: loss and validation over the trial, if there was one, and each network.
+        n_features_in_: numbers at each step; 0 of texts.
+
+    Example:
+        >>> up = [np.arange(n) + 0.0 for n in range(5, 25)]
+        >>> down = [-x for x in up]
+        >>> model = GRUClassifier(hidden_size=8, steps=50).fit(up + down, ["up"] * 20 + ["down"] * 20)
+        >>> model.predict([np.arange(30.0)]).tolist()
+        ['up']
+    """
+
+    _kind, _estimator_type = "classifier", "classifier"
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        cell: str = "gru",
+        pooling: str = "attention",
+        per_step: bool = False,
+        stride: int | None = None,
+        embedding_size: int = 32,
+        dropout: float = 0.2,
+        held_out: float = 0.2,
+        calibrate: bool = True,
+        class_weight: str | Mapping[Any, float] | None = None,
+        steps: int | None = None,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        members: int = 1,
+        seed: int = 0,
+        id_col: str = "unique_id",
+        time_col: str = "ds",
+        label_col: str = "y",
+    ):
+        super().__init__(
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            cell=cell,
+            pooling=pooling,
+            per_step=per_step,
+            stride=stride,
+            embedding_size=embedding_size,
+            dropout=dropout,
+            held_out=held_out,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            members=members,
+            seed=seed,
+            id_col=id_col,
+            time_col=time_col,
+            label_col=label_col,
+        )
+        self.calibrate = calibrate
+        self.class_weight = class_weight
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, in the order of `classes_`.
+
+        Returns:
+            An array (count, classes); with `per_step`, a list of arrays (time, classes).
+
+        Raises:
+            InputError: the sequences cannot be used, or are not of the kind that was learnt from.
+        """
+        return self._probabilities(self._read(X))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The share of right labels, of all steps with `per_step`; y as in `fit`.
+
+        Raises:
+            InputError: the data cannot be used, or hold a label that was not learnt.
+        """
+        self._check_fitted()
+        inputs, labels = self._scored(X, y)
+        truth = encode(labels, self.classes_, self.per_step)
+        found = [p.argmax(-1) for p in self._probabilities(inputs)]
+        if self.per_step:
+            return float((np.concatenate(found) == np.concatenate(truth)).mean())
+        return float((np.array(found) == truth).mean())
+
+    def _scored(self, x: Any, y: Any) -> tuple[Inputs, list[Any]]:
+        inputs = self._read(x)
+        if y is None and inputs.frame is not None:
+            y = inputs.frame.labels
+        if y is None:
+            raise InputError("y is needed to score, unless X is a frame that has the labels")
+        return inputs, read_labels(y, inputs.lengths, self.per_step)
+
+    def _probabilities(self, inputs: Inputs) -> Any:
+        found = self.model_.probabilities(inputs.sequences)
+        return found if self.per_step else np.stack(found)
+
+    def _answer(self, inputs: Inputs) -> Any:
+        labels = [self.classes_[p.argmax(-1)] for p in self._probabilities(inputs)]
+        return labels if self.per_step else np.array(labels, self.classes_.dtype)
+
+    def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
+        self.classes_ = classes_of(labels, self.per_step)
+        truth = encode(labels, self.classes_, self.per_step)
+        return truth, class_weights(self.class_weight, self.classes_, truth)
+
+    def _outputs(self) -> int:
+        return len(self.classes_)
+
+    def _learnt_facts(self) -> dict[str, Any]:
+        return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
+
+    def _take_facts(self, facts: dict[str, Any]) -> None:
+        self.classes_ = np.array(facts["classes"], facts["dtype"])
+        if isinstance(self.class_weight, list):
+            self.class_weight = dict(self.class_weight)
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments = super()._arguments()
+        if isinstance(self.class_weight, Mapping):  # JSON knows no keys but text
+            pairs = self.class_weight.items()
+            arguments["class_weight"] = [[_plain(label), _plain(w)] for label, w in pairs]
+        return arguments
+
+
+class GRURegressor(_Recurrent):
+    """Predicts a number for whole sequences, or for each of their steps.
+
+    As `GRUClassifier`, whose arguments it has; the loss is squared error.
+
+    Attributes:
+        notes_: what was noticed in the data and done about it, a sentence each.
+        history_: loss and validation over the trial, if there was one, and each network.
+        n_features_in_: numbers at each step; 0 of texts.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(60, 8))
+        >>> GRURegressor(hidden_size=16, steps=200).fit(X, X.mean(1)).score(X, X.mean(1)) > 0.8
+        True
+    """
+
+    _kind, _estimator_type = "regressor", "regressor"
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The share of the variance that is explained (R squared); y as in `fit`.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        inputs = self._read(X)
+        if y is None and inputs.frame is not None:
+            y = inputs.frame.labels
+        if y is None:
+            raise InputError("y is needed to score, unless X is a frame that has the numbers")
+        labels = read_labels(y, inputs.lengths, self.per_step)
+        truth = np.concatenate([np.atleast_1d(t) for t in numbers_of(labels, self.per_step)])
+        found = np.concatenate([np.atleast_1d(a) for a in self._answer(inputs)])
+        spread = np.square(truth - truth.mean()).sum()
+        return float(1 - np.square(truth - found).sum() / spread) if spread else 0.0
+
+    def _answer(self, inputs: Inputs) -> Any:
+        found = self.model_.numbers(inputs.sequences)
+        return found if self.per_step else np.array(found)
+
+    def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
+        numbers = numbers_of(labels, self.per_step)
+        flat = np.concatenate([np.atleast_1d(number) for number in numbers])
+        self._center, self._spread = float(flat.mean()), float(flat.std()) or 1.0
+        return [(number - self._center) / self._spread for number in numbers], None
+
+    def _outputs(self) -> int:
+        return 1
+
+    def _scale_answers(self) -> None:
+        self.model_.center, self.model_.spread = self._center, self._spread
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON has it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _reader(tensors: dict[str, Array], facts: dict[str, Any]) -> Reader:
+    if "characters" in facts:
+        return TextReader(facts["characters"])
+    return NumberReader(tensors["mean"], tensors["scale"], tensors["marked"], facts["stride"])
+
+
+def _networks(shape: Shape, tensors: dict[str, Array], members: int) -> list[Network]:
+    networks = []
+    for member in range(members):
+        prefix = f"{member}."
+        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        network = Network(shape).eval()
+        network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in mine.items()})
+        networks.append(network)
+    return networks
