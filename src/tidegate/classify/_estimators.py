@@ -1,4 +1,4 @@
-"""`GRUClassifier` and `GRURegressor`: what they take, what they say, and scikit-learn's contract."""
+"""`GRUClassifier` and `GRURegressor`: what they take and say, after scikit-learn's contract."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from .. import __version__
 from .._estimator import Estimator
 from .._model_file import read_model, write_model
-from .._sequences import NumberReader, Reader, TextReader
+from .._sequences import NumberReader, Reader, TextReader, read_sequences, reader_of
 from ..data import SequenceFrame
 from ..errors import InputError
 from ..train import Progress, Settings
 from ._fit import Plan, fit_model
-from ._inputs import Inputs, is_frame, read_arrays
+from ._inputs import Inputs, is_frame
 from ._labels import (
     class_weights,
     classes_of,
@@ -95,7 +95,8 @@ class _Recurrent(Estimator):
 
         Args:
             X: a list of arrays (time, features) or (time,) of any lengths; an array (count, time,
-                features) or (count, time); a list of texts; or a long frame. NaN is a missing value.
+                features) or (count, time); a list of texts; or a long frame. NaN is a missing
+                value.
             y: the answer for each sequence; with `per_step`, a list with an answer for each step of
                 each. None where X is a frame that has a column of them.
             progress: called after each step, with the number of the network (the trial is 0).
@@ -113,7 +114,7 @@ class _Recurrent(Estimator):
         truth, weights = self._learn_answers(labels)
         reader = self._learn_reader(inputs)
         plan = self._plan(inputs, reader, self._outputs())
-        self.model_, self.history_ = fit_model(
+        self.model_, self.history_, self.held_out_ = fit_model(
             reader, inputs.sequences, truth, weights, plan, progress
         )
         if len(self.history_) == plan.members:
@@ -128,9 +129,10 @@ class _Recurrent(Estimator):
         """Answer for each sequence, or each step.
 
         Returns:
-            An array with an answer for each sequence; with `per_step`, a list of arrays with one for
-            each step. Where `fit` took the labels from a frame, and X is one: a frame of the same
-            kind, with a row for each sequence, or each step, and the answers in the label column.
+            An array with an answer for each sequence; with `per_step`, a list of arrays with one
+            for each step. Where `fit` took the labels from a frame, and X is one: a frame of the
+            same kind, with a row for each sequence, or each step, and the answers in the label
+            column.
 
         Raises:
             InputError: the sequences cannot be used, or are not of the kind that was learnt from.
@@ -187,7 +189,8 @@ class _Recurrent(Estimator):
             shape = Shape(**facts["shape"])
             networks = _networks(shape, tensors, self.members)
             names = ("temperature", "center", "spread")
-            self.model_ = Model(_reader(tensors, facts), networks, *(facts[name] for name in names))
+            scales = (facts[name] for name in names)
+            self.model_ = Model(reader_of(tensors, facts), networks, *scales)
             self.columns_, self.notes_ = facts["columns"], facts["notes"]
             self._labelled_by_frame = facts["labelled_by_frame"]
             self._take_facts(facts)
@@ -195,7 +198,7 @@ class _Recurrent(Estimator):
             raise InputError(f"{path} is damaged: {error}") from None
         reader = self.model_.reader
         self.n_features_in_ = 0 if isinstance(reader, TextReader) else reader.features
-        self.history_ = []
+        self.history_, self.held_out_ = [], None
         return self
 
     def _arguments(self) -> dict[str, Any]:
@@ -249,7 +252,7 @@ class _Recurrent(Estimator):
             )
             inputs = Inputs(frame.sequences, frame)
         else:
-            inputs = read_arrays(x)
+            inputs = Inputs(read_sequences(x))
         learnt = isinstance(self.model_.reader, TextReader)
         if inputs.is_text != learnt:
             words = ("numbers", "texts")
@@ -276,7 +279,7 @@ class _Recurrent(Estimator):
                 )
             inputs, y = Inputs(frame.sequences, frame), frame.labels if y is None else y
         else:
-            inputs = read_arrays(x)
+            inputs = Inputs(read_sequences(x))
         if y is None:
             raise InputError("requires y to be passed, but the target y is None")
         return inputs, read_labels(y, inputs.lengths, self.per_step)
@@ -289,8 +292,9 @@ class _Recurrent(Estimator):
         reader = NumberReader.learn(inputs.sequences, stride)
         if stride > 1 and self.stride is None:
             self.notes_.append(
-                f"the longest sequence has {longest:,} steps: {2 * stride} of them are read at once, "
-                f"every {stride} steps"
+                f"the longest sequence has {longest:,} steps: {2 * stride} of them are read at "
+                "once, "
+                f"every {stride}"
             )
         return reader
 
@@ -355,12 +359,12 @@ class GRUClassifier(_Recurrent):
     """Labels whole sequences, or each of their steps.
 
     A GRU reads a sequence, forward and backward; what it says at all steps becomes one vector, and
-    the vector a label. Each feature is brought to one scale, which is learnt in `fit`, and a missing
-    value (NaN) is taken as the last one known and marked. Sequences may differ in length.
+    the vector a label. Each feature is brought to one scale, which is learnt in `fit`, and a
+    missing value (NaN) is taken as the last one known and marked. Sequences may differ in length.
 
     Part of the sequences is held back in a trial: how well they are labelled says when to stop, and
-    by how much the probabilities are too sure of themselves. Then the network learns from everything
-    for as long.
+    by how much the probabilities are too sure of themselves. Then the network learns from
+    everything for as long.
 
     Args:
         hidden_size: units of each layer and direction.
@@ -376,15 +380,15 @@ class GRUClassifier(_Recurrent):
         dropout: between layers and before the answer.
         held_out: share of the sequences that is held back, at most 2,000 of them; 0 for no trial.
         calibrate: divide the logits by a temperature that is found on the held-out part.
-        class_weight: "balanced", so that each class counts the same however many it has; or a weight
-            for each label.
+        class_weight: "balanced", so that each class counts the same however many it has; or a
+            weight for each label.
         steps: batches to learn from at most; from the number of sequences when not given.
         batch_size: sequences in a batch.
         learning_rate: the highest.
         members: networks to train and average.
         seed: of all random numbers; same seed, machine and threads, same labels.
-        id_col: of a frame: the column that tells sequences apart. Without it and `time_col`, a row is
-            a sequence.
+        id_col: of a frame: the column that tells sequences apart. Without it and `time_col`, a row
+            is a sequence.
         time_col: of a frame: the column of time stamps; without it, steps are in the order of rows.
         label_col: of a frame: the column of labels.
 
@@ -392,12 +396,15 @@ class GRUClassifier(_Recurrent):
         classes_: the labels, sorted.
         notes_: what was noticed in the data and done about it, a sentence each.
         history_: loss and validation over the trial, if there was one, and each network.
+        held_out_: how well the trial did on what it held back: `score`, the `plain` score of the
+            commonest answer, and how many `sequences`; None where there was no trial.
         n_features_in_: numbers at each step; 0 of texts.
 
     Example:
         >>> up = [np.arange(n) + 0.0 for n in range(5, 25)]
         >>> down = [-x for x in up]
-        >>> model = GRUClassifier(hidden_size=8, steps=50).fit(up + down, ["up"] * 20 + ["down"] * 20)
+        >>> labels = ["up"] * 20 + ["down"] * 20
+        >>> model = GRUClassifier(hidden_size=8, steps=50).fit(up + down, labels)
         >>> model.predict([np.arange(30.0)]).tolist()
         ['up']
     """
@@ -524,6 +531,8 @@ class GRURegressor(_Recurrent):
     Attributes:
         notes_: what was noticed in the data and done about it, a sentence each.
         history_: loss and validation over the trial, if there was one, and each network.
+        held_out_: how well the trial did on what it held back: `score`, the `plain` score of the
+            commonest answer, and how many `sequences`; None where there was no trial.
         n_features_in_: numbers at each step; 0 of texts.
 
     Example:
@@ -572,12 +581,6 @@ class GRURegressor(_Recurrent):
 def _plain(value: Any) -> Any:
     """An argument as JSON has it."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _reader(tensors: dict[str, Array], facts: dict[str, Any]) -> Reader:
-    if "characters" in facts:
-        return TextReader(facts["characters"])
-    return NumberReader(tensors["mean"], tensors["scale"], tensors["marked"], facts["stride"])
 
 
 def _networks(shape: Shape, tensors: dict[str, Array], members: int) -> list[Network]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from ._network import EACH_STEP, Network, Shape
 
 Array = np.ndarray
 
-# The trial's best step counts as no less than this share of all: one lucky validation early on shall
-# not end the learning.
+# The trial's best step counts as no less than this share of all: one lucky validation early on
+# shall not end the learning.
 _EARLIEST = 0.2
 
 
@@ -47,6 +48,20 @@ class Plan:
     calibrate: bool
 
 
+class HeldOut(NamedTuple):
+    """How the trial did on the sequences that it held back, and by which it stopped.
+
+    Args:
+        score: share of right labels, or of the variance explained.
+        plain: the same of whoever always gives the most frequent label, or the mean.
+        sequences: how many were held back.
+    """
+
+    score: float
+    plain: float
+    sequences: int
+
+
 class Examples:
     """Sequences as the network reads them, and the right answers.
 
@@ -57,9 +72,7 @@ class Examples:
         weights: of each class; None for numbers.
     """
 
-    def __init__(
-        self, reader: Reader, sequences: Sequence, truth: Sequence, weights: Array | None
-    ):
+    def __init__(self, reader: Reader, sequences: Sequence, truth: Sequence, weights: Array | None):
         self.read = [torch.from_numpy(reader.read([sequence]).x[0]) for sequence in sequences]
         kind = np.float32 if weights is None else np.int64
         self.truth = [torch.from_numpy(np.atleast_1d(np.asarray(t, kind))) for t in truth]
@@ -97,25 +110,30 @@ def fit_model(
     weights: Array | None,
     plan: Plan,
     progress: Callable[[int, Progress], None] | None = None,
-) -> tuple[Model, list[History]]:
+) -> tuple[Model, list[History], HeldOut | None]:
     """Learn from all sequences.
 
     A trial on all but a held-out part says after how many batches to stop, and by what the logits
     are too large; then the networks are trained for so long on everything.
 
     Returns:
-        The model; and the histories of the trial, if there was one, and of the networks.
+        The model; the histories of the trial, if there was one, and of the networks; and how well
+        the trial did on what was held back.
     """
     examples = Examples(reader, sequences, truth, weights)
     learnt, held_out = split(truth, weights is not None, plan)
     everything = np.arange(len(examples))
-    model, histories = Model(reader, []), []
+    model, histories, found = Model(reader, []), [], None
     tell = _Teller(progress, plan.settings.steps * (plan.members + bool(len(held_out))))
     if len(held_out):
         network, history = _train(examples, learnt, held_out, plan, 0, tell)
         histories.append(history)
+        answers = Model(reader, [network]).answers([sequences[row] for row in held_out])
+        answers = np.concatenate([np.atleast_2d(answer) for (answer,) in answers])
+        right = np.concatenate([np.atleast_1d(truth[row]) for row in held_out])
+        found = _judge(answers, right, len(held_out), weights is not None)
         if plan.calibrate and weights is not None:
-            model.temperature = _temperature(Model(reader, [network]), sequences, truth, held_out)
+            model.temperature = temperature_of(answers, right)
         plan = replace(plan, settings=_as_long_as(history, plan.settings))
         tell.expect(plan.settings.steps * plan.members)
     for member in range(plan.members):
@@ -123,7 +141,7 @@ def fit_model(
         network, history = _train(examples, everything, everything[:0], plan, number, tell)
         model.networks.append(network)
         histories.append(history)
-    return model, histories
+    return model, histories, found
 
 
 class _Teller:
@@ -145,7 +163,7 @@ class _Teller:
 
 
 def split(truth: Sequence, labelled: bool, plan: Plan) -> tuple[Array, Array]:
-    """Rows to learn from and rows to hold back, with some of each class in both where it has two."""
+    """Rows to learn from and rows to hold back, with some of each class in both if it has two."""
     rng = np.random.default_rng(plan.settings.seed)
     count = len(truth)
     order = rng.permutation(count)
@@ -206,7 +224,10 @@ def _as_long_as(trial: History, settings: Settings) -> Settings:
     return replace(settings, steps=max(best, round(settings.steps * _EARLIEST), 1))
 
 
-def _temperature(trial: Model, sequences: Sequence, truth: Sequence, held_out: Array) -> float:
-    answers = trial.answers([sequences[row] for row in held_out])
-    logits = np.concatenate([np.atleast_2d(answer) for (answer,) in answers])
-    return temperature_of(logits, np.concatenate([np.atleast_1d(truth[row]) for row in held_out]))
+def _judge(answers: Array, right: Array, sequences: int, labelled: bool) -> HeldOut:
+    if labelled:
+        score = float((answers.argmax(1) == right).mean())
+        return HeldOut(score, float(np.bincount(right).max() / len(right)), sequences)
+    spread = np.square(right - right.mean()).sum()
+    missed = np.square(right - answers[:, 0]).sum()
+    return HeldOut(float(1 - missed / spread) if spread else 0.0, 0.0, sequences)

@@ -31,7 +31,8 @@ def read_labels(y: Any, lengths: Array, per_step: bool) -> list[Any]:
     labels = list(y) if array is None else list(array)
     if len(labels) != len(lengths):
         raise InputError(
-            f"y has {len(labels)} answers, but X has {len(lengths)} sequences: inconsistent numbers of "
+            f"y has {len(labels)} answers, but X has {len(lengths)} sequences: inconsistent "
+            "numbers of "
             "samples"
         )
     if not per_step:
@@ -40,7 +41,8 @@ def read_labels(y: Any, lengths: Array, per_step: bool) -> list[Any]:
     for i, (mine, length) in enumerate(zip(steps, lengths, strict=True)):
         if len(mine) != length:
             raise InputError(
-                f"y[{i}] has {len(mine)} labels, but X[{i}] has {length} steps: one for each step is "
+                f"y[{i}] has {len(mine)} labels, but X[{i}] has {length} steps: one for each "
+                "step is "
                 "needed"
             )
     return steps

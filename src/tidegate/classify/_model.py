@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._sequences import Reader
+from .._sequences import Reader, softmax
 from ._network import EACH_STEP, Network
 
 Array = np.ndarray
@@ -79,9 +79,3 @@ class Model:
                 chunks.append(order[begin:end])
                 begin = end
         return chunks
-
-
-def softmax(logits: Array) -> Array:
-    """Over the last axis."""
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)

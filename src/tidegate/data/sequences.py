@@ -24,8 +24,8 @@ class SequenceFrame:
     """A frame taken apart into sequences, and what is needed to answer in kind.
 
     With an id column a row is a step, and the steps of an id, in the order of their time stamps if
-    there are any, are a sequence; with time stamps alone, all rows are one sequence. With neither, a
-    row is a sequence: a text, or the values of its columns one after another.
+    there are any, are a sequence; with time stamps alone, all rows are one sequence. With neither,
+    a row is a sequence: a text, or the values of its columns one after another.
 
     Args:
         sequences: arrays (time, features), or texts.
@@ -86,7 +86,8 @@ class SequenceFrame:
         if not of_steps:
             if per_step:
                 raise InputError(
-                    f"{source} has neither a column {id_col!r} nor {time_col!r}, so that its rows are "
+                    f"{source} has neither a column {id_col!r} nor {time_col!r}, so that its "
+                    "rows are "
                     "no steps, but one label for each step was asked for; its columns are "
                     f"{_list(frame.columns)}"
                 )
@@ -117,7 +118,8 @@ class SequenceFrame:
             for row, text in enumerate(texts):
                 if not text:
                     raise InputError(
-                        f"{source}: column {names[0]!r}, data row {row + 1} is empty: a sequence of "
+                        f"{source}: column {names[0]!r}, data row {row + 1} is empty: a sequence "
+                        "of "
                         "length 0"
                     )
             return cls(texts, labels, ids, rows, names, like, False)
@@ -128,8 +130,8 @@ class SequenceFrame:
     def answer(self, columns: dict[str, Array], id_col: str, per_step: bool = False) -> Any:
         """A frame of the same kind: columns for each sequence, or for each row of the frame.
 
-        Without an id column, and for one label a step, it has a row for each row that came in, in the
-        same order.
+        Without an id column, and for one label a step, it has a row for each row that came in, in
+        the same order.
         """
         if per_step:
             order = np.argsort(np.concatenate(self.rows), kind="stable")
@@ -153,7 +155,8 @@ def _feature_names(
     missing = [name for name in features if name not in frame.columns]
     if missing:
         raise InputError(
-            f"{source} has no column {missing[0]!r}, which the model has learnt from; its columns are "
+            f"{source} has no column {missing[0]!r}, which the model has learnt from; its "
+            "columns are "
             f"{_list(frame.columns)}"
         )
     return list(features)
@@ -174,9 +177,7 @@ def _rows_of(frame: nw.DataFrame, series: Series, time_col: str) -> list[Array]:
     return np.split(order, counts.cumsum()[:-1])
 
 
-def _steps(
-    frame: nw.DataFrame, names: list[str], series: Series, rows: list[Array]
-) -> list[Array]:
+def _steps(frame: nw.DataFrame, names: list[str], series: Series, rows: list[Array]) -> list[Array]:
     values = np.stack([read_numbers(frame[name], series) for name in names], 1)
     return [values[mine] for mine in rows]
 

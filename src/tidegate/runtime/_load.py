@@ -14,6 +14,8 @@ from ..errors import InputError
 _KINDS = {
     "stack": ("_model", "Model"),
     "language": ("_language", "Reader"),
+    "classifier": ("_classifier", "Classifier"),
+    "regressor": ("_classifier", "Regressor"),
 }
 
 
