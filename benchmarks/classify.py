@@ -72,7 +72,7 @@ app = App(help=__doc__)
 @app.default
 def main(
     *,
-    sets: Annotated[list[str], Parameter(consume_multiple=True)] = tuple(PUBLISHED),
+    sets: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(PUBLISHED),
     development: bool = False,
     members: int = 3,
     cell: str = "gru",

@@ -39,11 +39,11 @@ def lstm_chrono(features: int, hidden: int, length: int) -> nn.LSTM:
     """An LSTM whose forget gates remember up to `length` steps, its input gates the opposite."""
     lstm = nn.LSTM(features, hidden, batch_first=True)
     with torch.no_grad():
-        lstm.bias_hh_l0.zero_()
-        lstm.bias_ih_l0.zero_()
+        parameters = dict(lstm.named_parameters())
         memory = torch.empty(hidden).uniform_(1.1, max(length - 1, 2)).log()
-        lstm.bias_ih_l0[:hidden] = -memory
-        lstm.bias_ih_l0[hidden : 2 * hidden] = memory
+        rest = torch.zeros(2 * hidden)
+        parameters["bias_ih_l0"].copy_(torch.cat([-memory, memory, rest]))
+        parameters["bias_hh_l0"].zero_()
     return lstm
 
 
@@ -85,9 +85,9 @@ class Rememberer(nn.Module):
 @app.default
 def main(
     *,
-    tasks: Annotated[list[str], Parameter(consume_multiple=True)] = (*TASKS, MNIST_1D),
-    lengths: Annotated[list[int], Parameter(consume_multiple=True)] = tuple(STEPS),
-    cells: Annotated[list[str], Parameter(consume_multiple=True)] = tuple(CELLS),
+    tasks: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (*TASKS, MNIST_1D),
+    lengths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = tuple(STEPS),
+    cells: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(CELLS),
     seconds: float = float("inf"),
     output: Path = Path("benchmarks/results"),
 ) -> None:
@@ -135,6 +135,7 @@ def one_run(task: str, length: int, cell: str, seed: int) -> Facts:
     )
     with torch.no_grad():
         loss, accuracy = (value.item() for value in model(test))
+    assert history.best is not None  # it was validated
     return {
         "loss": loss,
         "chance": test.chance,

@@ -75,8 +75,8 @@ class Player(nn.Module):
 def main(
     folder: Path,
     *,
-    sets: Annotated[list[str], Parameter(consume_multiple=True)] = tuple(FILES),
-    cells: Annotated[list[str], Parameter(consume_multiple=True)] = tuple(CELLS),
+    sets: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(FILES),
+    cells: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(CELLS),
     seconds: float = float("inf"),
     output: Path = Path("benchmarks/results"),
 ) -> None:
@@ -153,6 +153,7 @@ def one_run(parts: dict[str, Part], cell: str, rate: float, noise: str, steps: i
 
     settings = Settings(steps, learning_rate=rate, validate_every=every, patience=15)
     history = train(player, loss, settings, validate=lambda: measure(player, parts["valid"]))
+    assert history.best is not None  # it was validated
     return {
         "parameters": sum(p.numel() for p in player.parameters()),
         "step": history.best[0],

@@ -47,7 +47,7 @@ class NumberReader:
     stride: int = 1
 
     @classmethod
-    def learn(cls, sequences: Sequence[Array], stride: int = 1) -> NumberReader:
+    def learn(cls, sequences: Sequence[Any], stride: int = 1) -> NumberReader:
         """Scales of sequences (time, features)."""
         steps = np.concatenate(sequences).astype(np.float64)
         known = np.isfinite(steps)
@@ -56,7 +56,7 @@ class NumberReader:
         variance = np.square(np.where(known, steps - mean, 0)).sum(0) / count
         spread = np.sqrt(variance)
         scale = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1e-300), spread, 1.0)
-        return cls(mean, scale, ~known.all(0), stride)
+        return cls(mean, scale, np.logical_not(known.all(0)), stride)
 
     @property
     def features(self) -> int:
@@ -73,7 +73,7 @@ class NumberReader:
         """How often a sequence of so many steps is read."""
         return -(-steps // self.stride)
 
-    def read(self, sequences: Sequence[Array]) -> Batch:
+    def read(self, sequences: Sequence[Any]) -> Batch:
         """Sequences (time, features) as one batch."""
         lengths = np.array([self.reads(len(sequence)) for sequence in sequences], np.int64)
         x = np.zeros((len(sequences), int(lengths.max(initial=0)), self.inputs), np.float32)
@@ -115,9 +115,14 @@ class TextReader:
     characters: str
 
     @classmethod
-    def learn(cls, texts: Sequence[str]) -> TextReader:
+    def learn(cls, texts: Sequence[Any]) -> TextReader:
         """The characters of texts, in the order of Unicode."""
         return cls("".join(sorted(set().union(*texts))))
+
+    @property
+    def features(self) -> int:
+        """Of a step: none that are numbers."""
+        return 0
 
     @property
     def inputs(self) -> int:
@@ -128,7 +133,7 @@ class TextReader:
         """How often a text of so many characters is read."""
         return steps
 
-    def read(self, texts: Sequence[str]) -> Batch:
+    def read(self, texts: Sequence[Any]) -> Batch:
         """Texts as one batch of numbers."""
         number = {character: i for i, character in enumerate(self.characters, 1)}
         lengths = np.array([len(text) for text in texts], np.int64)

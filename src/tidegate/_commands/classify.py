@@ -63,7 +63,7 @@ def _train(request: Request) -> None:
         )
     kind = GRURegressor if request.number or _are_numbers(table, label) else GRUClassifier
     options = {"per_step": request.per_step, "members": request.members, "seed": request.seed}
-    model = kind(**options, **names)
+    model = kind().set_params(**options, **names)
     frame = _sequences(table, model, request)
     with training_bar("training") as progress:
         model.fit(table, progress=progress)

@@ -196,8 +196,7 @@ class _Recurrent(Estimator):
             self._take_facts(facts)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
-        reader = self.model_.reader
-        self.n_features_in_ = 0 if isinstance(reader, TextReader) else reader.features
+        self.n_features_in_ = self.model_.reader.features
         self.history_, self.held_out_ = [], None
         return self
 

@@ -35,7 +35,8 @@ class Inputs:
     @property
     def features(self) -> int:
         """Of each step; 0 of texts."""
-        return 0 if self.is_text else self.sequences[0].shape[1]
+        first = self.sequences[0]
+        return 0 if isinstance(first, str) else first.shape[1]
 
     @property
     def lengths(self) -> Array:

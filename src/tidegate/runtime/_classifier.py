@@ -73,7 +73,6 @@ class _FromSequences:
     def __init__(self, reader: Reader, networks: Sequence[Network], facts: Mapping[str, Any]):
         self.reader, self.networks = reader, networks
         self.per_step = networks[0].pooling == "none"
-        self._features = 0 if "characters" in facts else len(reader.mean)
 
     @classmethod
     def from_file(cls, file: ModelFile) -> Self:
@@ -95,10 +94,11 @@ class _FromSequences:
         """For each sequence what each network says of it."""
         sequences = read_sequences(x)
         features = 0 if isinstance(sequences[0], str) else sequences[0].shape[1]
-        if features != self._features:
+        learnt = self.reader.features
+        if features != learnt:
             raise InputError(
                 f"x has {features or 'no'} features at each step, but the model has learnt from "
-                f"{self._features or 'texts'}"
+                f"{learnt or 'texts'}"
             )
         for start in range(0, len(sequences), _ROWS):
             batch = self.reader.read(sequences[start : start + _ROWS])
@@ -172,5 +172,8 @@ class Regressor(_FromSequences):
 
 
 def _weights(tensors: Mapping[str, Array], suffix: str) -> GRUWeights:
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return GRUWeights(*(tensors[f"recurrent.{kind}{suffix}"] for kind in kinds))
+    def array(kind: str) -> Array:
+        return tensors[f"recurrent.{kind}{suffix}"]
+
+    biases = array("bias_ih"), array("bias_hh")
+    return GRUWeights(array("weight_ih"), array("weight_hh"), *biases)
