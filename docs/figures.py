@@ -1,0 +1,147 @@
+"""The pictures of the guide, in English and in Persian: `python docs/figures.py [NAME…]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from svg import Axes, Drawing
+
+DOCS = Path(__file__).parent
+FOLDERS = {"en": DOCS / "guide" / "img", "fa": DOCS / "fa" / "img"}
+FIGURES: dict[str, Callable[[str], Drawing]] = {}
+
+
+def figure(make: Callable[[str], Drawing]) -> Callable[[str], Drawing]:
+    FIGURES[make.__name__.replace("_", "-")] = make
+    return make
+
+
+@figure
+def forgetting(language: str) -> Drawing:
+    words = {
+        "en": ("steps back", "influence", "plain RNN", "fresh GRU", "GRU, chrono"),
+        "fa": ("چند گام پیش‌تر", "اثر", "شبکه ساده", "GRU تازه", "GRU با chrono"),
+    }[language]
+    draw = Drawing(640, 350, language)
+    axes = Axes(draw, (0, 100), (1e-12, 3), log_y=True, right=130)
+    axes.ticks((0, 20, 40, 60, 80, 100), (1e-12, 1e-9, 1e-6, 1e-3, 1), *words[:2])
+    for series, (name, sizes) in enumerate(zip(words[2:], _influences(), strict=True)):
+        seen = [(k, size) for k, size in sizes if size > 1e-12]
+        shift = ((-80, 2), (8, -8), (8, 5))[series]
+        axes.line(*zip(*seen, strict=True), series, name, shift)
+    return draw
+
+
+def _influences() -> list[list[tuple[int, float]]]:
+    """The page's own measurement, at every lag."""
+    import torch
+    from run import BLOCK
+
+    code = BLOCK.findall((DOCS / "guide" / "forgetting.md").read_text("utf-8"))
+    names: dict = {"print": lambda *_: None}
+    exec(code[0][0], names)
+    exec(code[2][0], names)
+    torch.manual_seed(0)
+    lags = [0, 1, 2, 3, 4, *range(5, 101, 5)]
+    fresh = names["GRUCell"](16, 64, dtype=torch.float64)
+    plain = torch.nn.RNNCell(16, 64, dtype=torch.float64)
+    return [
+        list(zip(lags, names["influence"](cell, lags), strict=True))
+        for cell in (plain, fresh, names["gru"])
+    ]
+
+
+@figure
+def two_forms(language: str) -> Drawing:
+    plus = {"en": "split", "fa": "جدا"}[language], {"en": "stacked", "fa": "روی هم"}[language]
+    draw = Drawing(640, 220, language)
+    draw.text(150, 24, plus[0], kind="b")
+    for x, name, rows, kind in ((20, "x", 3, "f0"), (170, "h", 4, "f1")):
+        draw.box(x, 90, 16 * rows, 20, kind, 3, 0.75)
+        draw.text(x + 8 * rows, 84, name, kind="s b")
+        draw.box(x + 16 * rows + 10, 60, 64, 18 * rows, kind, 3, 0.35)
+        draw.text(x + 16 * rows + 42, 60 + 9 * rows + 5, "Wᵢ" if name == "x" else "Wₕ", kind="b")
+    draw.text(156, 106, "+", kind="b")
+    draw.text(342, 106, "=", kind="b")
+    draw.text(500, 24, plus[1], kind="b")
+    draw.box(372, 90, 48, 20, "f0", 3, 0.75)
+    draw.box(422, 90, 64, 20, "f1", 3, 0.75)
+    draw.text(396, 84, "x", kind="s b")
+    draw.text(454, 84, "h", kind="s b")
+    draw.box(506, 50, 64, 54, "f0", 3, 0.35)
+    draw.box(506, 106, 64, 72, "f1", 3, 0.35)
+    draw.text(538, 82, "Wᵢ", kind="b")
+    draw.text(538, 147, "Wₕ", kind="b")
+    return draw
+
+
+@figure
+def update_gate(language: str) -> Drawing:
+    words = {
+        "en": ("steps", "what is left", "bias {}"),
+        "fa": ("گام", "آنچه مانده", "بایاس {}"),
+    }[language]
+    draw = Drawing(640, 340, language)
+    axes = Axes(draw, (1, 1000), (0, 1), log_x=True, right=90)
+    axes.ticks((1, 10, 100, 1000), (0, 0.25, 0.5, 0.75, 1), *words[:2])
+    steps = np.unique(np.geomspace(1, 1000, 60).round())
+    for series, bias in enumerate((0, 4, 7, 12)):
+        name = words[2].format(draw.digits(bias))
+        shift = ((8, 5), (8, -12), (8, 5), (8, 5))[series]
+        axes.line(steps, (1 / (1 + np.exp(-bias))) ** steps, series, name, shift)
+    return draw
+
+
+@figure
+def reset_gate(language: str) -> Drawing:
+    words = {
+        "en": ("state before", "state after", "reset gate", "update gate", "candidate", "input"),
+        "fa": ("حالت پیشین", "حالت تازه", "دروازه بازنشانی", "دروازه بروزرسانی", "نامزد", "ورودی"),
+    }[language]
+    draw = Drawing(680, 320, language)
+    y = 60
+    draw.text(20, y - 14, words[0], "start", "s m")
+    draw.text(20, y + 5, "h", "start", "b")
+    draw.arrow((36, y), (440, y))
+    draw.label(440, y - 15, 40, 30, "×", "b")
+    draw.arrow((480, y), (560, y))
+    draw.label(560, y - 15, 40, 30, "+", "b")
+    draw.arrow((600, y), (650, y))
+    draw.text(660, y + 5, "h", kind="b")
+    draw.text(660, y - 24, words[1], "end", "s m")
+    for x, name, symbol in ((90, words[2], "r = σ(·)"), (390, words[3], "z = σ(·)")):
+        draw.label(x, 200, 140, 34, symbol, "b")
+        draw.text(x + 70, 254, name, kind="s m")
+    draw.label(235, 112, 40, 30, "×", "b")
+    draw.path([(255, y), (255, 112)], "a", "arrow")
+    draw.path([(160, 200), (160, 127), (235, 127)], "a", "arrow")
+    draw.text(150, 122, "r", "end", "b")
+    draw.label(310, 110, 110, 34, "n = tanh(·)", "b")
+    draw.text(365, 162, words[4], kind="s m")
+    draw.arrow((275, 127), (310, 127))
+    draw.path([(460, 200), (460, 75)], "a", "arrow")
+    draw.text(470, 100, "z", "start", "b")
+    draw.label(560, 112, 40, 30, "×", "b")
+    draw.path([(420, 127), (560, 127)], "a", "arrow")
+    draw.path([(530, 217), (580, 217), (580, 142)], "a", "arrow")
+    draw.text(590, 185, "1 − z", "start", "b")
+    draw.path([(580, 112), (580, 75)], "a", "arrow")
+    draw.text(340, 306, f"{words[5]}: x", kind="s")
+    draw.path([(340, 290), (340, 144)], "a", "arrow")
+    draw.path([(340, 285), (160, 285), (160, 262)], "a", "arrow")
+    draw.path([(340, 285), (460, 285), (460, 262)], "a", "arrow")
+    return draw
+
+
+def main(names: list[str]) -> None:
+    for name, make in FIGURES.items():
+        if not names or name in names:
+            for language, folder in FOLDERS.items():
+                make(language).save(folder / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
