@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from svg import Axes, Drawing
+from svg import Axes, Drawing, grouped_bars
 
 DOCS = Path(__file__).parent
 FOLDERS = {"en": DOCS / "guide" / "img", "fa": DOCS / "fa" / "img"}
@@ -133,6 +133,82 @@ def reset_gate(language: str) -> Drawing:
     draw.path([(340, 290), (340, 144)], "a", "arrow")
     draw.path([(340, 285), (160, 285), (160, 262)], "a", "arrow")
     draw.path([(340, 285), (460, 285), (460, 262)], "a", "arrow")
+    return draw
+
+
+@figure
+def network(language: str) -> Drawing:
+    names = {
+        "en": ("input", "embedding", "layer 1", "layer 2", "dense", "answer", "step {}"),
+        "fa": ("ورودی", "تعبیه", "لایه ۱", "لایه ۲", "چگال", "پاسخ", "گام {}"),
+    }[language]
+    draw = Drawing(680, 380, language)
+    heights = (330, 256, 182, 108)
+    for step in range(4):
+        x = 110 + step * 110
+        draw.text(x + 40, 372, names[6].format(draw.digits(step + 1)), kind="s m")
+        draw.text(x + 40, 348, f"x{'₁₂₃₄'[step]}", kind="b")
+        for row, height in enumerate(heights[1:], start=1):
+            draw.label(x, height, 80, 36, names[row], "s b")
+            below = 332 if row == 1 else height + 74
+            draw.arrow((x + 40, below), (x + 40, height + 36))
+            if row > 1 and step < 3:
+                draw.arrow((x + 80, height + 18), (x + 110, height + 18))
+    draw.arrow((480, 108), (480, 82))
+    draw.label(440, 46, 80, 36, names[4], "s b")
+    draw.arrow((520, 64), (560, 64))
+    draw.text(570, 69, names[5], "start", "b")
+    draw.text(100, 204, "h", "end", "b")
+    draw.text(100, 130, "h", "end", "b")
+    return draw
+
+
+@figure
+def sentence(language: str) -> Drawing:
+    """The Persian sentence from right to left, a bar under each word."""
+    import torch
+    from run import BLOCK
+    from safetensors.torch import load_file
+
+    from tidegate.data.agreement import SENTENCE
+    from tidegate.inspect import carry
+    from tidegate.nn import GRU
+
+    code = BLOCK.findall((DOCS / "guide" / "long-sentence.md").read_text("utf-8"))
+    names: dict = {"print": lambda *_: None}
+    exec(code[0][0], names)
+    model = names["Network"](GRU(32, 64, batch_first=True))
+    model.load_state_dict(load_file(DOCS / "models" / "agreement-gru-mixed.safetensors"))
+    ids, _ = names["encode"]([SENTENCE])
+    found = carry(model, ids, labels=[list(SENTENCE.words)], score=lambda result: result)
+    draw = Drawing(720, 200, language)
+    x, y = 704.0, 30.0
+    for word, share in zip((*SENTENCE.words, SENTENCE.good), (*found.share(), 0), strict=True):
+        width = 14 + 7.4 * sum(letter.isalpha() for letter in word)
+        if x - width < 10:
+            x, y = 704.0, y + 84
+        last = word == SENTENCE.good
+        draw.text(x - width / 2, y, word, kind="b f2" if last else "b" if share > 0.2 else "")
+        if not last:
+            draw.box(
+                x - width / 2 - 8, y + 10, 16, max(1.0, 50 * share / max(found.share())), "f0", 2
+            )
+        x -= width
+    return draw
+
+
+@figure
+def long_sentence(language: str) -> Drawing:
+    import json
+
+    words = {
+        "en": ("{} words", "plain RNN", "LSTM", "GRU", "GRU, chrono"),
+        "fa": ("{} واژه", "شبکه ساده", "LSTM", "GRU", "GRU با chrono"),
+    }[language]
+    rows = json.loads((DOCS / "guide" / "agreement.json").read_text("utf-8"))
+    draw = Drawing(680, 300, language)
+    groups = {words[0].format(draw.digits(far)): shares for far, shares in rows.items()}
+    grouped_bars(draw, groups, words[1:], top=100)
     return draw
 
 

@@ -40,6 +40,8 @@ class Drawing:
 
     def text(self, x: float, y: float, text: str, anchor: str = "middle", kind: str = "") -> None:
         kind = f' class="{kind}"' if kind else ""
+        if any("آ" <= letter <= "ی" for letter in text):
+            text = f"\u202b{text}\u202c"  # read from the right, whatever it begins with
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
         )
