@@ -166,7 +166,6 @@ def network(language: str) -> Drawing:
 @figure
 def sentence(language: str) -> Drawing:
     """The Persian sentence from right to left, a bar under each word."""
-    import torch
     from run import BLOCK
     from safetensors.torch import load_file
 
