@@ -305,6 +305,14 @@ class Cell {
   std::unique_ptr<Stepper<double>> f64_;
 };
 
+}  // namespace
+}  // namespace tidegate
+
+#include "bind_stream.hpp"
+
+namespace tidegate {
+namespace {
+
 template <bool is_sigmoid>
 void elementwise(bool is_double, index size, address x, address y) {
   const FlushDenormals flush;
@@ -366,6 +374,7 @@ NB_MODULE(_kernels, m) {
       .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,
            "threads"_a = 1)
       .def("step", &Cell::step, "x"_a, "h"_a);
+  bind_stream(m);
   m.def("sigmoid", &elementwise<true>, "double"_a, "size"_a, "x"_a, "y"_a);
   m.def("tanh", &elementwise<false>, "double"_a, "size"_a, "x"_a, "y"_a);
 }

@@ -1,6 +1,8 @@
 // Runs layers on the instruction set of this machine, split over threads.
 #pragma once
 
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,6 +45,24 @@ class Stepper {
   struct Layer;
   std::vector<Layer> layers_;
   std::vector<T> next_;  // the new state, while threads still read the old one
+};
+
+// A whole model, one step at a time: what each layer needs is allocated when it is made.
+template <class T>
+class Stream {
+ public:
+  Stream(std::vector<StreamOp<T>> ops, index input, index batch, int threads);
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  void step(const T* x, const std::int64_t* symbols, T* y);
+
+ private:
+  std::vector<StreamOp<T>> ops_;
+  StreamPlan<T> plan_;
+  index batch_;
+  int threads_;
+  std::size_t scratch_;  // of one thread
+  std::unique_ptr<char, decltype(&std::free)> memory_;
 };
 
 // Flush denormals to zero for a scope, and give the caller's floating-point state back.

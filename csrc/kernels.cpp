@@ -1,5 +1,5 @@
 // Compiled once for each instruction set, with TIDEGATE_ISA set to its name.
-#include "gru.hpp"
+#include "stream.hpp"
 
 namespace tidegate::TIDEGATE_ISA {
 
@@ -21,7 +21,12 @@ constexpr Kernels<T> table() {
           backward_shared<T>,
           backward<T>,
           elementwise<T, sigmoid<T>>,
-          elementwise<T, tanh<T>>};
+          elementwise<T, tanh<T>>,
+          stream_bytes<T>,
+          stream_pack<T>,
+          stream_measure<T>,
+          stream_scratch<T>,
+          stream_step<T>};
 }
 
 #define TIDEGATE_TEXT(x) #x

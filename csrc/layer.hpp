@@ -93,6 +93,46 @@ struct Slice {
   double waited;  // OUT seconds at barriers, beyond what spinning covers
 };
 
+// What a stream does at each step: one layer after the other (stream.hpp).
+enum StreamKind : int {
+  stream_recurrent,
+  stream_linear,
+  stream_embedding,
+  stream_norm,
+  stream_activation,
+  stream_add_input
+};
+enum StreamFunction : int {
+  act_relu,
+  act_leaky_relu,
+  act_elu,
+  act_tanh,
+  act_sigmoid,
+  act_silu,
+  act_softplus,
+  act_softmax,
+  act_log_softmax
+};
+constexpr index stream_block = 32;  // rows that go through all layers together
+
+template <class T>
+struct StreamOp {
+  int kind, function;
+  index input, output;
+  const T *weight, *bias;  // IN   linear (output, input), embedding (symbols, output), norm
+  T alpha;  // slope, or the norm's epsilon
+  const Packed<T>* gru;
+  T* state;  // IN, OUT   (batch, hidden)
+  T* packed;  // a linear layer as its kernel reads it
+};
+
+template <class T>
+struct StreamPlan {
+  const StreamOp<T>* ops;
+  index count, input, output;
+  index widest, gates;  // of the buffers, from stream_measure
+};
+
 // Takes pieces off a block of memory; with a null base it only counts.
 struct Arena {
   char* base;
@@ -114,6 +154,12 @@ struct Kernels {
   void (*backward)(const Call<T>&, Slice&, Arena own, Arena shared);
   void (*sigmoid)(index, const T*, T*);
   void (*tanh)(index, const T*, T*);
+  std::size_t (*stream_bytes)(const StreamOp<T>&);
+  void (*stream_pack)(const StreamOp<T>&);
+  void (*stream_measure)(StreamPlan<T>&);
+  std::size_t (*stream_scratch)(const StreamPlan<T>&);
+  void (*stream_step)(const StreamPlan<T>&, index row, index rows, const T* x,
+                      const std::int64_t* symbols, T* y, Arena own);
 };
 
 struct KernelSet {

@@ -5,7 +5,7 @@ Little is checked here: `tidegate.ops` and `tidegate.nn` check shapes and types 
 Strides count elements, not bytes; the last axis is always contiguous.
 """
 
-from typing import Final
+from typing import Any, Final
 
 ISA: Final[str]  # "avx512", "avx2", "neon" or "scalar": what runs; TIDEGATE_ISA chooses
 
@@ -146,3 +146,26 @@ def sigmoid(double: bool, size: int, x: int, y: int) -> None:
 
 def tanh(double: bool, size: int, x: int, y: int) -> None:
     """Elementwise, as the kernels compute it; for tests."""
+
+class Stream:
+    """A whole model, one step at a time; `tidegate.runtime.Stream` says what its layers are.
+
+    Each layer is (kind, function, input, output, weight, bias, alpha, weights of a GRU, its state).
+    """
+
+    def __init__(
+        self,
+        layers: list[tuple],
+        double: bool,
+        input: int,
+        symbols: int,  # rows of the embedding; 0 where x is numbers
+        batch: int,
+        threads: int,
+        missing: int,  # 0: a number that is not finite is refused, 1: its row skipped, 2: passed
+        y_rows: object,  # what step returns: the array at y, and its only row
+        y_row: object,
+        y: int,
+        convert: object,  # called with any x that is no array of the right type
+    ) -> None: ...
+    def step(self, x: object) -> Any: ...
+    def run(self, x: int, steps: int, y: int) -> None: ...

@@ -11,3 +11,4 @@ from ._layers import Linear as Linear
 from ._load import load as load
 from ._model import Model as Model
 from ._stack import Stack as Stack
+from ._stream import Stream as Stream

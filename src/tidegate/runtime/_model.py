@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..weights import GRUWeights
 from ._layers import GRU, Activation, AddInput, Embedding, Last, Layer, LayerNorm, Linear
 from ._stack import Stack, arrays_of
+from ._stream import Stream
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -98,6 +99,23 @@ class Model:
         elif self.batch_first and self.stack.gives_sequence:
             y = y.swapaxes(0, 1)
         return y, states
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        hx: Sequence[Float[Array, "batch hidden"]] | None = None,
+        missing: str = "refuse",
+        threads: int = 1,
+        storage: str = "native",
+    ) -> Stream:
+        """Run it step by step, for `batch` rows at once; see `Stream`.
+
+        Raises:
+            InputError: it reads backward, or `hx` does not fit.
+            ValueError: an argument is out of range.
+        """
+        return Stream(self.stack, batch, hx=hx, missing=missing, threads=threads, storage=storage)
 
     def save(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write it to one safetensors file.

@@ -1,0 +1,294 @@
+// One step of a whole model for some rows: GRU layers, their head, and what stands between.
+//
+// A row's numbers are added up in the same order whatever rows are beside it, and its states in that
+// of forward(): a state has the bits that the same steps gave as a sequence.
+#pragma once
+
+#include "gru.hpp"
+
+namespace tidegate::TIDEGATE_ISA {
+
+// Sums a vector's lanes in pairs.
+template <class T>
+TIDEGATE_INLINE T sum_lanes(Vec<T> v) {
+  T lane[lanes<T>];
+  store(lane, v);
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+template <class T>
+TIDEGATE_INLINE Vec<T> exponential(Vec<T> x) {  // 0 below the smallest normal number
+  const Vec<T> limit = broadcast(exp_limit<T>);
+  Vec<T> scale, expm1;
+  exp_parts<T>(max(-limit, min(limit, x)), scale, expm1);
+  return where_less(x, -limit, Vec<T>{}, fma(scale, expm1, scale));
+}
+
+// ---- heads ---------------------------------------------------------------------------------
+
+// Few outputs are dot products along the input, many are panels over the outputs.
+template <class T>
+constexpr bool by_dots(index outputs) {
+  return outputs < lanes<T>;
+}
+
+template <class T>
+Panels<T> head_panels(const StreamOp<T>& op) {
+  Panels<T> panels = plain_panels<T>(op.input, op.output);
+  panels.data = op.packed;
+  return panels;
+}
+
+template <class T>
+std::size_t stream_bytes(const StreamOp<T>& op) {
+  if (op.kind != stream_linear) return 0;
+  const index bias = ceil_div(op.output, lanes<T>) * lanes<T>;
+  const index matrix = by_dots<T>(op.output) ? op.output * op.input : head_panels(op).size();
+  return std::size_t(matrix + bias) * sizeof(T);
+}
+
+// Packs a head; `op.packed` has stream_bytes(op).
+template <class T>
+void stream_pack(const StreamOp<T>& op) {
+  const index k = op.input, n = op.output;
+  T* bias = op.packed + n * k;
+  if (by_dots<T>(n)) {
+    __builtin_memcpy(op.packed, op.weight, n * k * sizeof(T));
+  } else {
+    const Panels<T> to = head_panels(op);
+    bias = op.packed + to.size();
+    clear(op.packed, to.size());
+    for (index column = 0; column < n; ++column) {
+      const index vector = column / lanes<T>, p = vector / to.width;
+      const index stride = to.panel_width(p) * lanes<T>;
+      T* at = to.panel(p) + vector % to.width * lanes<T> + column % lanes<T>;
+      for (index i = 0; i < k; ++i) at[i * stride] = op.weight[column * k + i];
+    }
+  }
+  clear(bias, ceil_div(n, lanes<T>) * lanes<T>);
+  if (op.bias) __builtin_memcpy(bias, op.bias, n * sizeof(T));
+}
+
+template <class T>
+void dots(const StreamOp<T>& op, const T* x, T* y) {
+  const T *w = op.packed, *bias = op.packed + op.output * op.input;
+  for (index o = 0; o < op.output; ++o, w += op.input) {
+    Vec<T> sum{};
+    for (index k = 0; k < op.input; k += lanes<T>)
+      sum = fma(load_n(w + k, op.input - k), load_n(x + k, op.input - k), sum);
+    y[o] = bias[o] + sum_lanes<T>(sum);
+  }
+}
+
+template <class T>
+void head(const StreamOp<T>& op, index rows, const T* const* in, T* out, index out_row) {
+  if (by_dots<T>(op.output)) {
+    for (index i = 0; i < rows; ++i) dots(op, in[i], out + i * out_row);
+    return;
+  }
+  const Panels<T> panels = head_panels(op);
+  product(panels, 0, panels.vectors, rows, in, out, out_row, op.packed + panels.size(), 0);
+}
+
+// ---- functions of one row ------------------------------------------------------------------
+
+template <class T>
+void normalise(const StreamOp<T>& op, const T* x, T* y) {
+  const index n = op.input;
+  const auto mean_of = [&](auto f) {
+    Vec<T> sum{};
+    for (index i = 0; i < n; i += lanes<T>) sum += f(i, n - i);
+    return sum_lanes<T>(sum) / T(n);
+  };
+  const T mean = mean_of([&](index i, index left) { return load_n(x + i, left); });
+  const T variance = mean_of([&](index i, index left) {
+    const Vec<T> inside = load_n(x + i, left) - broadcast(mean);
+    T square[lanes<T>];
+    store(square, inside * inside);
+    return load_n(square, left);  // nothing past the end
+  });
+  const T scale = T(1) / __builtin_sqrt(variance + op.alpha);
+  for (index i = 0; i < n; ++i) {
+    const T centred = (x[i] - mean) * scale;
+    y[i] = (op.weight ? centred * op.weight[i] : centred) + (op.bias ? op.bias[i] : T(0));
+  }
+}
+
+template <class T, class F>
+TIDEGATE_INLINE void each(index n, const T* x, T* y, F f) {
+  for (index i = 0; i < n; i += lanes<T>) store_n(y + i, f(load_n(x + i, n - i)), n - i);
+}
+
+template <class T>
+void soft_max(index n, const T* x, T* y, bool logarithm) {
+  T largest = x[0], sum = 0;
+  for (index i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  each(n, x, y, [&](Vec<T> v) { return exponential<T>(v - broadcast(largest)); });
+  for (index i = 0; i < n; ++i) sum += y[i];
+  if (logarithm) {
+    const T above = largest + T(__builtin_log(double(sum)));
+    for (index i = 0; i < n; ++i) y[i] = x[i] - above;
+  } else {
+    for (index i = 0; i < n; ++i) y[i] /= sum;
+  }
+}
+
+template <class T>
+void activate(const StreamOp<T>& op, const T* x, T* y) {
+  const index n = op.input;
+  const Vec<T> zero{}, one = broadcast(T(1)), alpha = broadcast(op.alpha);
+  switch (op.function) {
+    case act_relu:
+      return each(n, x, y, [&](Vec<T> v) { return max(zero, v); });
+    case act_leaky_relu:
+      return each(n, x, y, [&](Vec<T> v) { return where_less(v, zero, alpha * v, v); });
+    case act_elu:
+      return each(n, x, y, [&](Vec<T> v) {
+        Vec<T> scale, expm1;
+        exp_parts<T>(max(broadcast(-exp_limit<T>), min(zero, v)), scale, expm1);
+        return where_less(v, zero, alpha * fma(scale, expm1, scale - one), v);
+      });
+    case act_tanh:
+      return each(n, x, y, [](Vec<T> v) { return tanh<T>(v); });
+    case act_sigmoid:
+      return each(n, x, y, [](Vec<T> v) { return sigmoid<T>(v); });
+    case act_silu:
+      return each(n, x, y, [](Vec<T> v) { return v * sigmoid<T>(v); });
+    case act_softplus:
+      for (index i = 0; i < n; ++i)
+        y[i] = (x[i] > 0       ? x[i]
+                : x[i] != x[i] ? x[i]
+                               : T(0)) +
+               T(__builtin_log1p(__builtin_exp(-__builtin_fabs(double(x[i])))));
+      return;
+    case act_softmax:
+      return soft_max(n, x, y, false);
+    case act_log_softmax:
+      return soft_max(n, x, y, true);
+  }
+}
+
+// ---- a GRU layer ---------------------------------------------------------------------------
+
+template <class T>
+struct StreamBuffers {
+  T* rows[2];  // what layers give, in turns
+  T *x_gates, *h_gates, *h_n, *gated;
+  const T **in, **states, **gated_rows;
+
+  StreamBuffers(const StreamPlan<T>& plan, Arena& arena) {
+    const index n = stream_block;
+    rows[0] = take<T>(arena, n * plan.widest);
+    rows[1] = take<T>(arena, n * plan.widest);
+    x_gates = take<T>(arena, n * plan.gates);
+    h_gates = take<T>(arena, n * plan.gates);
+    h_n = take<T>(arena, n * plan.gates);
+    gated = take<T>(arena, n * plan.gates);
+    in = take<const T*>(arena, n);
+    states = take<const T*>(arena, n);
+    gated_rows = take<const T*>(arena, n);
+  }
+};
+
+template <class T, class S>
+void stream_gru_stored(const StreamOp<T>& op, index row, index rows, const StreamBuffers<T>& b) {
+  const Layout<T, S> l(*op.gru);
+  const index hidden = l.shape.hidden, groups = l.width / group<T>;
+  const bool before = l.shape.reset == reset_before;
+  const index x_row = l.gates * l.width, h_row = (before ? 2 : l.gates) * l.width;
+  T* const state = op.state + row * hidden;
+  const T* none = nullptr;
+  const GateSinks<T> nowhere{nullptr, nullptr, 0};
+  for (index i = 0; i < rows; ++i) b.states[i] = state + i * hidden;
+  product(l.ih, 0, l.ih.vectors, rows, b.in, b.x_gates, x_row, l.bias_x, 0);
+  product(l.hh, 0, l.hh.vectors, rows, b.states, b.h_gates, h_row, none, 0);
+  if (before) {
+    for (index i = 0; i < rows; ++i) {
+      b.gated_rows[i] = b.gated + i * l.width;
+      gates_before_reset(hidden, 0, groups, b.x_gates + i * x_row, b.h_gates + i * h_row,
+                         b.states[i], b.gated + i * l.width, nowhere);
+    }
+    product(l.hh_n, 0, l.hh_n.vectors, rows, b.gated_rows, b.h_n, l.width, none, 0);
+  }
+  for (index i = 0; i < rows; ++i) {
+    const T *x = b.x_gates + i * x_row, *h = b.h_gates + i * h_row;
+    T* next = state + i * hidden;
+    if (before)
+      gates_before(hidden, 0, groups, x, h, b.h_n + i * l.width, next, next, nowhere);
+    else if (l.shape.reset == reset_after)
+      gates_after(hidden, 0, groups, x, h, l.bias_hn, next, next, nowhere);
+    else
+      gates_none(hidden, 0, groups, x, h, next, next, nowhere);
+    b.in[i] = next;
+  }
+}
+
+template <class T>
+void stream_gru(const StreamOp<T>& op, index row, index rows, const StreamBuffers<T>& b) {
+  if constexpr (sizeof(T) == 4) {
+    if (op.gru->storage == stored_bfloat16) return stream_gru_stored<T, BFloat16>(op, row, rows, b);
+    if (op.gru->storage == stored_int8) return stream_gru_stored<T, Int8>(op, row, rows, b);
+  }
+  stream_gru_stored<T, T>(op, row, rows, b);
+}
+
+// ---- all layers ----------------------------------------------------------------------------
+
+// Fills in what the buffers must hold.
+template <class T>
+void stream_measure(StreamPlan<T>& plan) {
+  const auto at_least = [](index& a, index b) { a = a < b ? b : a; };
+  at_least(plan.widest, plan.input);
+  for (index i = 0; i < plan.count; ++i) {
+    const StreamOp<T>& op = plan.ops[i];
+    at_least(plan.widest, ceil_div(op.output, lanes<T>) * lanes<T> + lanes<T>);
+    if (op.kind == stream_recurrent)
+      at_least(plan.gates, gates_of(op.gru->shape.reset) * padded<T>(op.gru->shape.hidden));
+  }
+}
+
+template <class T>
+std::size_t stream_scratch(const StreamPlan<T>& plan) {
+  Arena arena{};
+  StreamBuffers<T>(plan, arena);
+  return arena.used;
+}
+
+// Takes rows [row, row + rows), at most stream_block, through all layers.
+template <class T>
+void stream_step(const StreamPlan<T>& plan, index row, index rows, const T* x,
+                 const std::int64_t* symbols, T* y, Arena arena) {
+  const StreamBuffers<T> b(plan, arena);
+  const index wide = plan.widest;
+  int turn = 0;
+  if (x)
+    for (index i = 0; i < rows; ++i) b.in[i] = x + (row + i) * plan.input;
+  for (index k = 0; k < plan.count; ++k) {
+    const StreamOp<T>& op = plan.ops[k];
+    if (op.kind == stream_recurrent) {
+      stream_gru(op, row, rows, b);
+      continue;
+    }
+    if (op.kind == stream_embedding) {
+      for (index i = 0; i < rows; ++i) b.in[i] = op.weight + symbols[row + i] * op.output;
+      continue;
+    }
+    T* const out = b.rows[turn];
+    turn = 1 - turn;
+    if (op.kind == stream_linear) head(op, rows, b.in, out, wide);
+    for (index i = 0; i < rows; ++i) {
+      T* to = out + i * wide;
+      if (op.kind == stream_norm) normalise(op, b.in[i], to);
+      if (op.kind == stream_activation) activate(op, b.in[i], to);
+      if (op.kind == stream_add_input)
+        for (index u = 0; u < op.input; ++u) to[u] = b.in[i][u] + x[(row + i) * plan.input + u];
+      b.in[i] = to;
+    }
+  }
+  for (index i = 0; i < rows; ++i)
+    __builtin_memcpy(y + (row + i) * plan.output, b.in[i], plan.output * sizeof(T));
+}
+
+}  // namespace tidegate::TIDEGATE_ISA
