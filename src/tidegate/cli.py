@@ -12,7 +12,7 @@ try:
     from cyclopts.validators import Number
     from rich.text import Text
 except ModuleNotFoundError as missing:
-    sys.exit(f"the command line needs the package {missing.name}: pip install 'tidegate[forecast]'")
+    sys.exit(f"the command line needs the package {missing.name}: pip install 'tidegate[cli]'")
 
 from . import __version__
 from ._commands import guarded
