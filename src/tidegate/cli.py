@@ -358,6 +358,30 @@ def classify(
 
 
 @app.command
+def stream(
+    model: Path,
+    /,
+    *,
+    state: Path | None = None,
+    every: Annotated[float, Parameter(validator=Number(gt=0))] = 5.0,
+) -> None:
+    """Run a model over lines of numbers as they come: a line in, a line out, at once.
+
+    Reads standard input and writes standard output. A line that is not the numbers that the model
+    takes is reported on standard error, with its number, and skipped.
+
+    Args:
+        model: A model file.
+        state: Keep the model's state in this file: it is written when the input ends, after SIGTERM
+            or Ctrl-C, and in between; where it is there already, the stream goes on from it.
+        every: Write the state after so many seconds, at the next line.
+    """
+    from ._commands.stream import run_stream
+
+    run_stream(model, state, every)
+
+
+@app.command
 def bench(
     *,
     threads: Count | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -171,19 +171,27 @@ class Stream:
         for state in self.states:
             state[... if rows is None else np.asarray(rows)] = 0
 
-    def to_bytes(self) -> bytes:
-        """The states, to go on from on any machine with `from_bytes`."""
+    def to_bytes(self, notes: Mapping[str, str] | None = None) -> bytes:
+        """The states, to go on from on any machine with `from_bytes`.
+
+        Args:
+            notes: words of one's own to keep beside them.
+        """
         facts = {
             "format": _FORMAT,
             "model": fingerprint(self.stack),
             "steps": str(self.steps),
             "digest": _digest(self.states),
+            "notes": json.dumps(dict(notes or {})),
         }
         states = {str(i): state for i, state in enumerate(self.states)}
         return safetensors.numpy.save(states, facts)
 
-    def from_bytes(self, data: bytes) -> None:
+    def from_bytes(self, data: bytes) -> dict[str, str]:
         """Go on from what `to_bytes` gave; nothing changes if it does not fit.
+
+        Returns:
+            The notes that were kept beside the states.
 
         Raises:
             InputError: the bytes are damaged, or of another model or number of rows.
@@ -195,6 +203,7 @@ class Stream:
             states = [tensors[str(i)] for i in range(len(tensors))]
             found, model = facts["format"], facts["model"]
             steps, whole = int(facts["steps"]), facts["digest"] == _digest(states)
+            notes = {str(key): str(note) for key, note in json.loads(facts["notes"]).items()}
         except Exception:  # whatever a stranger's bytes make the reader say
             raise InputError("the state of a stream cannot be read: it is damaged") from None
         if found != _FORMAT:
@@ -205,6 +214,7 @@ class Stream:
             raise InputError("the state is of a stream of another model")
         self._set_states(states)
         self.steps = steps
+        return notes
 
     @property
     def _weight(self) -> Array:
