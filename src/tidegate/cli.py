@@ -40,7 +40,9 @@ app = App(
 )
 app.meta.suppress_keyboard_interrupt = False
 
-_FILE, _RESULTS, _TROUBLE = map(Group.create_ordered, ("The file", "Results", "In trouble"))
+_FILE, _RESULTS, _FORMAT, _TROUBLE = map(
+    Group.create_ordered, ("The file", "Results", "What a file does not say", "In trouble")
+)
 
 Debug = Annotated[bool, Parameter(help="Show where in the program an error arose.", group=_TROUBLE)]
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
@@ -288,21 +290,53 @@ def convert(
     *,
     dtype: Literal["float32", "bfloat16", "int8"] | None = None,
     check: Path | None = None,
+    read_as: Annotated[str | None, Parameter(name="--from", group=_FORMAT)] = None,
+    write_as: Annotated[str | None, Parameter(name="--to", group=_FORMAT)] = None,
+    layers: Annotated[str | None, Parameter(group=_FORMAT)] = None,
+    reset: Annotated[Literal["after", "before", "none"] | None, Parameter(group=_FORMAT)] = None,
+    batch_first: Annotated[bool | None, Parameter(group=_FORMAT)] = None,
+    config: Annotated[Path | None, Parameter(group=_FORMAT)] = None,
+    output: Annotated[str | None, Parameter(group=_FORMAT)] = None,
+    states: Annotated[bool | None, Parameter(group=_FORMAT)] = None,
+    lengths: Annotated[bool | None, Parameter(group=_FORMAT)] = None,
 ) -> None:
     """Write a model in another format, or with narrower numbers.
 
-    The endings of the two names say what is read and what is written. What the target cannot say
-    exactly is refused.
+    The endings of the two names say what is read and what is written: .safetensors is Tidegate's
+    or a state_dict of torch; .onnx, .keras, .h5, .pt, .json, .npz, .eqx. What was written is read
+    back and run. What the target cannot say exactly is refused.
 
     Args:
         source: The model.
         target: Where to write it.
         dtype: Store the matrices as bfloat16 or int8, a half or a quarter of the size.
         check: Lines of numbers, the model's inputs: measure on them what the conversion changed.
+        read_as: The format of the source, where the file does not show it: torch, flax, ng, ...
+        write_as: The format of the target, where its ending is not enough: torch, rtneural, ...
+        layers: Of a state_dict: its modules in order, and what is between, such as gru,last,fc.
+        reset: Where the reset gate acts, of a source that does not show it.
+        batch_first: Of a source that does not show it: rows come before steps.
+        config: Of a .weights.h5 of Keras: the file that model.to_json() gave.
+        output: Of an ONNX model with several outputs: which.
+        states: To ONNX: states as inputs and outputs too, to read a sequence piece by piece.
+        lengths: To ONNX: the lengths of rows as an input too.
     """
-    from ._commands.convert import run_convert
+    from ._commands.convert import Formats, run_convert
 
-    run_convert(source, target, dtype, check)
+    parts = None if layers is None else [part.strip() for part in layers.split(",")]
+    reading = {
+        "layers": parts,
+        "reset": reset,
+        "batch_first": batch_first,
+        "config": config,
+        "output": output,
+    }
+    writing = {"states": states, "lengths": lengths}
+    given = [
+        {name: value for name, value in options.items() if value is not None}
+        for options in (reading, writing)
+    ]
+    run_convert(source, target, dtype, check, Formats(read_as, write_as, *given))
 
 
 @app.command

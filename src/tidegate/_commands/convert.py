@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .._model_file import STORAGES, ModelFile, read_model, write_model
 from ..errors import InputError
-from ..export import read, write
+from ..export import convert
+from ..export._formats import format_of
 from ..runtime import Model, load
 from ..runtime._lines import read_numbers
 from ._terminal import output
@@ -17,36 +19,54 @@ from ._terminal import output
 _OWN = ".safetensors"
 
 
-def run_convert(source: Path, target: Path, dtype: str | None, check: Path | None) -> None:
+@dataclass(frozen=True)
+class Formats:
+    """What the endings of the names do not say: formats by name, and options of either side."""
+
+    read_as: str | None = None
+    write_as: str | None = None
+    reading: Mapping[str, object] = field(default_factory=dict)
+    writing: Mapping[str, object] = field(default_factory=dict)
+
+
+def run_convert(
+    source: Path,
+    target: Path,
+    dtype: str | None,
+    check: Path | None,
+    formats: Formats | None = None,
+) -> None:
     """Write the model in `source` as the ending of `target` says.
 
     Args:
         source: a model file of any format that can be read.
         target: where to write it.
-        dtype: what to store its matrices as, in a .safetensors file.
+        dtype: what to store its matrices as, in a model file of ours.
         check: a file of inputs, on which to measure what the conversion changed.
+        formats: what the endings do not say.
 
     Raises:
         InputError: a file cannot be read or written, or the target cannot say what the model
             computes.
     """
-    if dtype is not None and target.suffix != _OWN:
-        raise InputError(f"--dtype is for a {_OWN} file, and {target} is none")
-    if check is not None and target.suffix != _OWN:
-        raise InputError(f"--check is for a {_OWN} file, and {target} is none")
+    formats = formats or Formats()
+    ours = target.suffix == _OWN and formats.write_as in (None, "tidegate")
+    for option, given in (("--dtype", dtype), ("--check", check)):
+        if given is not None and not ours:
+            raise InputError(f"{option} is for a {_OWN} file, and {target} is none of Tidegate's")
     before = source.stat().st_size if source.is_file() else 0
-    if source.suffix == target.suffix == _OWN:
+    if ours and formats == Formats() and format_of(source) == "tidegate":
         file = read_model(source)
         write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
+        after = target.stat().st_size
+        output.print(f"{source} ({before:,} bytes) written as {target} ({after:,} bytes)")
         model = load(source) if check else None
     else:
-        model = read(source)
-        if target.suffix == _OWN:
-            model.save(target, dtype)
-        else:
-            write(model, target)
-    after = target.stat().st_size
-    output.print(f"{source} ({before:,} bytes) written as {target} ({after:,} bytes)")
+        output.print(convert(source, target, **vars(formats)))
+        model = load(target) if check else None
+        if dtype is not None:
+            file = read_model(target)
+            write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
     if check is not None:
         _compare(model, load(target), check)
 
