@@ -104,7 +104,7 @@ def read_npy(data: io.BytesIO, name: object) -> np.ndarray:
         if count < 0 or len(raw) != count * dtype.itemsize:
             raise InputError(f"{name} is cut off: shape {shape} of {dtype} needs more bytes")
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_columns else "C")
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # whatever a stranger's bytes make NumPy say
         raise InputError(f"{name} cannot be read as NumPy's array: {error}") from None

@@ -30,6 +30,10 @@ class _Damaged(Exception):
     """What the file says does not fit its bytes."""
 
 
+# What bytes that are not what they should be lead to.
+_WRONG = (_Damaged, struct.error, ValueError, IndexError, OverflowError)
+
+
 class _Message(NamedTuple):
     kind: int
     body: bytes
@@ -58,7 +62,7 @@ class HDF5File:
         try:
             where = self._find(group)
             return {} if where is None else dict(self._arrays_below(where, "", 0))
-        except (_Damaged, struct.error, UnicodeDecodeError, OverflowError) as error:
+        except _WRONG as error:
             raise InputError(f"{self.name} is damaged: {error}") from None
 
     def text(self, attribute: str) -> str | None:
@@ -70,7 +74,7 @@ class HDF5File:
                     if name == attribute:
                         return value
             return None
-        except (_Damaged, struct.error, UnicodeDecodeError, OverflowError) as error:
+        except _WRONG as error:
             raise InputError(f"{self.name} is damaged: {error}") from None
 
     def _find(self, path: str) -> int | None:
@@ -156,10 +160,10 @@ class HDF5File:
             raise _Damaged(f"{path} is no array")
         shape, dtype = _shape(found[_DATASPACE]), _dtype(found[_DATATYPE], path)
         size = math.prod(shape) * dtype.itemsize
+        data = self._stored(found[_LAYOUT], size, path)
         self.left -= size
         if self.left < 0:
             raise _Damaged("its arrays have more numbers than it has bytes")
-        data = self._stored(found[_LAYOUT], size, path)
         return np.frombuffer(data, dtype).reshape(shape)
 
     def _stored(self, layout: bytes, size: int, path: str) -> bytes:
@@ -287,7 +291,7 @@ class _Writer:
 
     def array(self, array: Array) -> int:
         """An object header, and the numbers."""
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        array = np.array(array, array.dtype.newbyteorder("<"), order="C")
         where = self.put(array.tobytes())
         shape = struct.pack(f"<BBB5x{array.ndim}Q", 1, array.ndim, 0, *array.shape)
         bits = 8 * array.itemsize

@@ -67,9 +67,12 @@ def read_json(
 
 def _numbers(value: Any, name: str) -> Array:
     try:
-        return np.array(value, np.float32)
+        array = np.array(value, np.float64)
     except (ValueError, TypeError, OverflowError):
         raise InputError(f"{name} is not an array of numbers") from None
+    if not np.all(np.abs(array) < np.finfo(np.float32).max):
+        raise InputError(f"{name} has numbers that float32 cannot hold")
+    return array.astype(np.float32)
 
 
 def _from_rtneural(content: Mapping[str, Any], path: object) -> Model:

@@ -42,7 +42,7 @@ class Node:
 
     def __str__(self) -> str:
         """As an error names it."""
-        return f"node {self.name or self.outputs[0]} ({self.op})"
+        return f"node {self.name or ', '.join(self.outputs)} ({self.op})"
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def graph_of(model: Any, path: str | os.PathLike[str] = "the model") -> GraphFil
         )
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
     try:
-        constants = {tensor.name: _array(tensor, path) for tensor in graph.initializer}
+        constants = {_text(tensor.name): _array(tensor, path) for tensor in graph.initializer}
         nodes = tuple(_node(node, path) for node in graph.node)
+        inputs = tuple(_input(value) for value in graph.input if value.name not in constants)
+        outputs = tuple(_text(value.name) for value in graph.output)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read as ONNX: {error}") from None
-    inputs = tuple(_input(value) for value in graph.input if value.name not in constants)
-    outputs = tuple(value.name for value in graph.output)
     return GraphFile(nodes, constants, inputs, outputs, opset, model.producer_name)
 
 
@@ -116,14 +116,20 @@ def _input(value: Any) -> Input:
     if tensor.HasField("shape"):
         sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
         shape = tuple(size if size and size > 0 else None for size in sizes)
-    return Input(value.name, shape, tensor.elem_type in (6, 7))
+    return Input(_text(value.name), shape, tensor.elem_type in (6, 7))
 
 
 def _node(node: Any, path: object) -> Node:
     if node.domain not in ("", "ai.onnx"):
         raise InputError(f"{path}: operation {node.domain}.{node.op_type} is not ONNX's own")
-    attributes = {a.name: _attribute(node, a, path) for a in node.attribute}
-    return Node(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes)
+    attributes = {_text(a.name): _attribute(node, a, path) for a in node.attribute}
+    inputs, outputs = (tuple(map(_text, names)) for names in (node.input, node.output))
+    return Node(_text(node.op_type), _text(node.name), inputs, outputs, attributes)
+
+
+def _text(name: str | bytes) -> str:
+    """A name; protobuf gives bytes where it is not UTF-8."""
+    return name if isinstance(name, str) else name.decode()
 
 
 def _attribute(node: Any, attribute: Any, path: object) -> Any:

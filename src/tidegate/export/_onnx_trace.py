@@ -93,13 +93,21 @@ class Tracer:
             if missing:
                 self._refuse(node, f"reads {missing[0]!r}, which nothing made before it")
             inputs = [self.values[name] if name else None for name in node.inputs]
-            for name, value in zip(node.outputs, self._results(node, inputs), strict=False):
+            for name, value in zip(node.outputs, self._followed(node, inputs), strict=False):
                 if name:
                     self.values[name] = value
         return Traced(self.values, self.roles, self.starts, self.lengths)
 
     def _refuse(self, node: Node, why: str) -> NoReturn:
         raise InputError(f"{self.path}: {node} {why}")
+
+    def _followed(self, node: Node, inputs: list[Value | None]) -> Sequence[Value]:
+        try:
+            return self._results(node, inputs)
+        except InputError:
+            raise
+        except _MALFORMED as error:
+            self._refuse(node, f"is not as ONNX has it: {error!r}")
 
     def _results(self, node: Node, inputs: list[Value | None]) -> Sequence[Value]:
         numbers = [value.array if isinstance(value, Constant) else None for value in inputs]
@@ -475,6 +483,9 @@ class Tracer:
             self._refuse(node, "has an initial state that is turned around")
         self.starts[layer] = Start(value.source, value.part, bool(node.attributes.get("layout")))
 
+
+# What attributes and inputs of a wrong kind or number lead to.
+_MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError)
 
 # Our name, and alpha where the node does not say.
 _ACTIVATIONS = {
