@@ -35,7 +35,7 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
     truth = windows.future(origins, horizon)
     network, count = model.networks[0], len(model.networks)
     layers = "layer" if network.shape.num_layers == 1 else "layers"
-    words = panel.frequency.words
+    words = panel.frequency.words.partition(",")[0]  # monthly, weekly
     notes = [] if count == 1 else [f"This is the first of {count} networks, whose mean it is."]
     return Inspectable(
         module=network,

@@ -7,6 +7,7 @@ from ._carry import Carry as Carry
 from ._carry import carry as carry
 from ._cells import TrainedCell as TrainedCell
 from ._cells import train_cells as train_cells
+from ._findings import Finding as Finding
 from ._flow import Curve as Curve
 from ._flow import GradientFlow as GradientFlow
 from ._flow import gradient_flow as gradient_flow
@@ -17,3 +18,5 @@ from ._memory import Group as Group
 from ._memory import LayerMemory as LayerMemory
 from ._memory import Memory as Memory
 from ._memory import memory as memory
+from ._report import Report as Report
+from ._report import report as report

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .._inspectable import Inspectable
 from ._capture import Call, as_numbers, capture
 from ._frame import frame
-from ._gates import row_names, step_labels
+from ._gates import step_labels
 from ._input import Labels, at_rest, read_input
 from ._replay import Replay
 
@@ -30,7 +30,7 @@ class Carry:
 
     Attributes:
         labels: of the row's steps.
-        row: the row's name.
+        row: the row's name; "" where rows have none.
         words: what the number is.
         score: the number.
         baseline: the number for an input of nothing but `baseline` values.
@@ -139,7 +139,7 @@ def carry_of(
     gradient, integrated = gradient[: lengths[row]], integrated[: lengths[row]]
     return Carry(
         labels=step_labels(item, replay.time, lengths)[row][: lengths[row]],
-        row=row_names(item, replay.batch)[row],
+        row="" if item.names is None else item.names[row],
         words=item.score_words if score is None else "the score",
         score=value,
         baseline=baseline,

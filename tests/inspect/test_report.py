@@ -1,0 +1,190 @@
+"""The page as text: what it holds, how large it is, and that it says only what was measured."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from inspect_cases import a_text, series
+from tidegate.errors import InputError
+from tidegate.inspect import report
+from tidegate.inspect._backtest import judge
+from tidegate.inspect._heat import right_to_left
+from tidegate.nn import GRU
+
+VOID = {"meta", "link", "input", "br", "rect", "path", "polygon"}
+
+
+class Outline(html.parser.HTMLParser):
+    """Headings and attributes of a page, and whether every element is closed."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.headings, self.tags = [], [], []
+        self.feed(page)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def data_of(made) -> dict:
+    (text,) = re.findall(r'id="gates">(.*?)</script>', made.html, re.S)
+    return json.loads(text)
+
+
+def test_a_page_of_series_has_every_section():
+    page = Outline(report(series()).html)
+    assert page.headings == [
+        "A GRU that reads walks",
+        "What was found",
+        "What the gates did",
+        "What came out",
+        "Where it came from",
+        "How far back it reaches",
+        "Units by their memory",
+        "Saturation",
+        "What each gate is worth",
+        "Training",
+        "The words",
+    ]
+
+
+def test_every_figure_has_words():
+    for made in (report(series()), report(a_text())):
+        pictures = [a for _, a in Outline(made.html).tags if a.get("role") == "img"]
+        assert len(pictures) > 4
+        assert all(len(attributes["aria-label"]) > 10 for attributes in pictures)
+
+
+def test_a_page_fetches_nothing_and_names_are_no_markup():
+    made = report(series())
+    assert not re.search(r"""(src|href)=["'](?!data:)""", made.html)
+    assert "default-src 'none'" in made.html
+    assert "walk 0 <&>" not in made.html
+    assert "walk 0 &lt;&amp;&gt;" in made.html
+
+
+def test_a_large_input_is_summarised():
+    torch.manual_seed(0)
+    gru = GRU(3, 70, 2, batch_first=True)
+    made = report(gru, torch.randn(8, 270, 3), lags=2, title="Large")
+    assert len(made.html.encode()) < 2_000_000
+    data = data_of(made)
+    assert data["of"] == 8
+    assert len(data["rows"]) <= 6
+    assert len(data["rows"][0]["labels"]) == 135  # two steps a column
+    assert data["rows"][0]["labels"][0] == "0 to 1"
+    assert all(len(layer["units"]) <= 64 for layer in data["layers"])
+    assert "of 70 units, evenly chosen" in made.html
+
+
+def test_the_heat_map_holds_the_gates():
+    import base64
+
+    made = report(series())
+    row, layer = data_of(made)["rows"][1], data_of(made)["layers"][0]
+    kept = np.frombuffer(base64.b64decode(row["gates"][0]["kept"]), np.uint8).reshape(6, 24)
+    wanted = made.gates[0].update[:, 1][:, layer["units"]].T
+    np.testing.assert_allclose(kept / 254, wanted, atol=0.003)
+    assert row["values"][:2] == pytest.approx(series().values[1, :2].tolist(), rel=1e-5)
+    by_memory = made.memory[0].leak_time[layer["units"]]
+    assert (np.diff(by_memory) <= 0).all()
+
+
+def test_findings_say_what_was_measured():
+    made = report(series())
+    heads = [finding.head for finding in made.findings]
+    lag = made.memory[0].falls_under(0.01)
+    assert f"The gradient dies at lag {lag}." in heads
+    assert f"chrono_range=(2, {max(2 * lag, 23)})" in str(made)
+    assert "Validation was best at step 20 of 50 (training)." in heads
+    assert all(str(finding) in repr(made) for finding in made.findings)
+
+
+def test_a_gate_that_keeps_everything_is_found():
+    gru = GRU(1, 4)
+    with torch.no_grad():
+        gru.bias_ih_l0[4:8] = 30.0
+    heads = [f.head for f in report(gru, torch.randn(20, 2, 1)).findings]
+    assert "4 of 4 units keep nearly all of the past at nearly every step." in heads
+    assert "The gradient reaches back over all 19 steps." in heads
+    assert "4 of 4 units never move (layer 1)." in heads
+
+
+def test_a_text_runs_from_right_to_left():
+    data = data_of(report(a_text()))
+    assert data["tokens"]
+    assert data["rows"][0]["rtl"]
+    assert right_to_left("سلام GRU")
+    assert not right_to_left("hello سلام")
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    shown = report(nn.GRU(2, 3), torch.randn(5, 1, 2))._repr_html_()
+    assert shown.startswith("<iframe")
+    assert 'sandbox="allow-scripts"' in shown
+    assert "&lt;!doctype html&gt;" in shown
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path):
+    made = report(nn.GRU(2, 3), torch.randn(5, 1, 2), tmp_path / "new" / "page.html")
+    assert (tmp_path / "new" / "page.html").read_text("utf-8") == made.html
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        made.save(tmp_path / "file" / "page.html")
+
+
+def test_short_and_odd_inputs_have_a_page():
+    report(nn.GRU(2, 3), torch.randn(1, 1, 2))
+    report(nn.GRU(2, 3), torch.randn(4, 2))
+    report(GRU(2, 1, bidirectional=True, reset="none"), (torch.randn(3, 2, 2), None, [3, 1]))
+    with pytest.raises(ValueError, match="x has no steps"):
+        report(GRU(2, 3), torch.zeros(0, 1, 2))
+
+
+def backtest(horizon=3, origins=4) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for origin in range(origins):
+        for step in range(horizon):
+            y = float(rng.normal())
+            rows.append(
+                {
+                    "unique_id": 7,  # a number, but not what came
+                    "ds": origin + step,
+                    "cutoff": origin,
+                    "y": y,
+                    "GRU": y - 10.0**step,
+                    "GRU-lo-80": y - 1 if origin else y + 1,
+                    "GRU-hi-80": y + 2,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_a_backtest_is_judged_step_by_step_and_band_by_band():
+    found = judge(backtest())
+    np.testing.assert_allclose(found.error, [1, 10, 100])
+    assert found.levels.tolist() == [80]
+    assert found.coverage.tolist() == [0.75]
+    assert (found.forecasts, found.origins) == (12, 4)
+    page = report(series(), backtest=backtest()).html
+    assert "the 80% band held 75%" in page
+    with pytest.raises(InputError, match="no column 'cutoff'"):
+        judge(backtest().drop(columns="cutoff"))
