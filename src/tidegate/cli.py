@@ -303,8 +303,9 @@ def convert(
     """Write a model in another format, or with narrower numbers.
 
     The endings of the two names say what is read and what is written: .safetensors is Tidegate's
-    or a state_dict of torch; .onnx, .keras, .h5, .pt, .json, .npz, .eqx. What was written is read
-    back and run. What the target cannot say exactly is refused.
+    or a state_dict of torch; .onnx, .keras, .h5, .pt, .json, .npz, .eqx; .h is written only. What
+    was written is read back and run, but for a header. What the target cannot say exactly is
+    refused.
 
     Args:
         source: The model.

@@ -56,6 +56,7 @@ FORMATS: dict[str, Format] = {
     "tf1": _cells("TensorFlow 1"),
     "ng": _cells("Ng's course"),
     "stacked": _cells("stacked matrices"),
+    "c": Format("a C99 header", (".h",), "", "_c_header:write_header"),
 }
 _CELLS = tuple(name for name, each in FORMATS.items() if each.reader == "_cells:read_cells")
 

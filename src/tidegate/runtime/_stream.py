@@ -89,7 +89,7 @@ class Stream:
             raise ValueError(f"batch and threads must be at least 1, got {batch} and {threads}")
         if missing not in _MISSING:
             raise ValueError(f"missing must be 'refuse', 'skip' or 'pass', not {missing!r}")
-        _check_stack(stack)
+        check_stack(stack)
         self.stack, self.batch, self.steps = stack, batch, 0
         dtype = stack.dtype
         sizes = stack.state_sizes
@@ -258,7 +258,12 @@ def _convert(symbols: bool, dtype: np.dtype, x: ArrayLike) -> Array:
     return np.ascontiguousarray(x, np.int64 if symbols else dtype).reshape(x.shape)
 
 
-def _check_stack(stack: Stack) -> None:
+def check_stack(stack: Stack) -> None:
+    """Refuse a stack that cannot be run step by step.
+
+    Raises:
+        InputError: a layer reads backward.
+    """
     for layer in stack.layers:
         if isinstance(layer, GRU) and (layer.reverse or len(layer.directions) == 2):
             raise InputError(
