@@ -22,6 +22,7 @@ FILES = {
         for name in ("after", "before", "stack", "final", "backwards", "words", "functional")
     },
     "keras_legacy.h5": {},
+    **{f"keras2_{name}": {} for name in ("both.h5", "both.keras", "loop.h5", "loop.keras")},
     "keras_weights.weights.h5": {"config": MADE / "keras_weights.json"},
     "torch_state.safetensors": HEAD,
     "torch_state.pt": HEAD,

@@ -279,6 +279,10 @@ def make_tf2onnx():
             weight.assign(tf.random.uniform(weight.shape, -0.5, 0.5))
         tf2onnx.convert.from_keras(model, opset=17, output_path=OUT / f"tf2onnx_{name}.onnx")
         keep(f"tf2onnx_{name}", x, model(x))
+        if name in ("both", "loop"):  # Keras 2 itself
+            model.save(OUT / f"keras2_{name}.h5")
+            model.save(OUT / f"keras2_{name}.keras")
+            keep(f"keras2_{name}", x, model(x))
 
 
 def make_guitarml(folder):
