@@ -41,7 +41,9 @@ def tidegate(task: Task) -> Fitted:
     from tidegate.forecast import GRUForecaster
 
     model = GRUForecaster(task.horizon, seed=task.seed).fit(task.frame)
-    weights = [p.numel() for network in model.model_.networks for p in network.parameters()]
+    weights = [
+        p.numel() for network in model.networks_ for p in network.parameters() if p.requires_grad
+    ]
     return lambda: model.predict()["GRU"].to_numpy(), sum(weights)
 
 

@@ -7,7 +7,8 @@ CODE = f"""
 import sys
 sys.path[:0] = {sys.path}
 import tidegate.forecast
-from tidegate.forecast import _bands, _scale, _windows, baselines, metrics
+from tidegate._series import model
+from tidegate.forecast import baselines, metrics
 sys.exit(" ".join({{"torch", "pandas", "narwhals"}} & set(sys.modules)))
 """
 

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..errors import InputError
 from ._columns import Series, time_text
 from ._infer import infer_frequency
+from ._sessions import Irregular
 from .frequency import Frequency, Steps
 
 # A series of which more than this share would be gaps does not follow its calendar.
 _MOST_GAPS = 0.95
+# Where more than this share of the rows is off every calendar, there is none.
+_MOST_OFF = 0.2
+
+
+class Grids(NamedTuple):
+    """Series on their calendar.
+
+    Attributes:
+        times: the time stamps of each series.
+        values: the values, NaN in the gaps.
+        frequency: the calendar.
+        order: rows of the source, sorted by series and time.
+        places: of each series, where its sorted rows stand among its time stamps.
+    """
+
+    times: list[np.ndarray]
+    values: list[np.ndarray]
+    frequency: Frequency
+    order: np.ndarray
+    places: list[np.ndarray]
 
 
 def assemble(
     series: Series, times: np.ndarray, values: np.ndarray, freq: str | int | None, notes: list[str]
-) -> tuple[list[np.ndarray], list[np.ndarray], Frequency]:
+) -> Grids:
     """Sort the rows, find their calendar, and fill its gaps with NaN.
 
     Raises:
@@ -27,11 +50,13 @@ def assemble(
     rows = _Sorted(series, order, times, codes)
     rows.refuse_duplicates()
     rows.refuse_empty(values)
-    frequency = _frequency(rows, freq)
-    steps = rows.steps(frequency)
-    _say_gaps(rows, steps, frequency, notes)
-    grids, filled = _fill(rows, values, steps, frequency)
-    return grids, filled, frequency
+    frequency = _frequency(rows, freq, notes)
+    if isinstance(frequency, Irregular):
+        steps = np.ones(len(times) - 1, np.int64)
+    else:
+        steps = rows.steps(frequency)
+        _say_gaps(rows, steps, frequency, notes)
+    return _fill(rows, values, steps, frequency)
 
 
 class _Sorted:
@@ -75,12 +100,17 @@ class _Sorted:
             place = self.place(row, self.series.names.target)
             raise InputError(f"{place} and all others of the series are missing")
 
-    def steps(self, frequency: Frequency) -> np.ndarray:
-        """Calendar steps from each row to the next; refuses a row that is off the calendar."""
+    def off(self, frequency: Frequency) -> tuple[np.ndarray, np.ndarray]:
+        """Calendar steps from each row to the next, and which rows are off the calendar."""
         off = ~frequency.holds(self.times)
         steps = frequency.count(self.times[:-1], self.times[1:])
         on_grid = frequency.shift(self.times[:-1], steps) == self.times[1:]
         off[1:] |= self.within & ~on_grid
+        return steps, off
+
+    def steps(self, frequency: Frequency) -> np.ndarray:
+        """Calendar steps from each row to the next; refuses a row that is off the calendar."""
+        steps, off = self.off(frequency)
         if off.any():
             row = int(off.argmax())
             raise InputError(
@@ -99,7 +129,7 @@ def _say_if_unsorted(series: Series, times: np.ndarray, notes: list[str]) -> Non
         notes.append(f"{place} lies before the row above it in time; rows were sorted")
 
 
-def _frequency(rows: _Sorted, freq: str | int | None) -> Frequency:
+def _frequency(rows: _Sorted, freq: str | int | None, notes: list[str]) -> Frequency:
     if freq is None:
         found = infer_frequency(rows.times, rows.within)
         if found is None:
@@ -107,8 +137,18 @@ def _frequency(rows: _Sorted, freq: str | int | None) -> Frequency:
                 f"{rows.place(0)}: no series has two time stamps to tell the frequency from; "
                 "give it (freq)"
             )
-        return found
+        share = rows.off(found)[1].mean()
+        if share <= _MOST_OFF:
+            return found
+        irregular = Irregular.of(rows.times, rows.within)
+        notes.append(
+            f"{rows.series.names.source}: {share:.0%} of the time stamps are off every calendar; "
+            f"they are taken as they come ({irregular.words})"
+        )
+        return irregular
     frequency = Frequency.parse(freq)
+    if isinstance(frequency, Irregular):
+        return Irregular.of(rows.times, rows.within) if not frequency.step else frequency
     if isinstance(frequency, Steps) != (rows.times.dtype.kind == "i"):
         kind = "dates" if rows.times.dtype.kind == "M" else "whole numbers"
         column = rows.series.names.time
@@ -145,18 +185,18 @@ def _say_gaps(rows: _Sorted, steps: np.ndarray, frequency: Frequency, notes: lis
     )
 
 
-def _fill(
-    rows: _Sorted, values: np.ndarray, steps: np.ndarray, frequency: Frequency
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _fill(rows: _Sorted, values: np.ndarray, steps: np.ndarray, frequency: Frequency) -> Grids:
     cuts = rows.starts[1:]
     grids, filled = np.split(rows.times, cuts), np.split(values, cuts)
+    places = [np.arange(len(grid)) for grid in grids]
     incomplete = np.flatnonzero(rows.within & (steps > 1))
     for which in np.unique(np.searchsorted(rows.starts, incomplete, "right") - 1):
         start = rows.starts[which]
         inside = steps[start : start + len(grids[which]) - 1]
         positions = np.concatenate([[0], np.cumsum(inside)])
+        places[which] = positions
         grids[which] = frequency.shift(rows.times[start], np.arange(positions[-1] + 1))
         on_grid = np.full(positions[-1] + 1, np.nan)
         on_grid[positions] = filled[which]
         filled[which] = on_grid
-    return grids, filled
+    return Grids(grids, filled, frequency, rows.order, places)

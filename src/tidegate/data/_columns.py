@@ -59,12 +59,22 @@ def read_columns(df: nw.DataFrame, names: Names) -> Rows:
     Raises:
         InputError: a column is missing, or holds an entry that cannot be used.
     """
-    _require_columns(df, names)
-    if len(df) == 0:
-        raise InputError(f"{names.source} has no rows of data")
+    wanted = {"series": names.id, "time stamps": names.time, "target": names.target}
+    _require_columns(df, names, wanted)
     series = read_ids(df, names)
     times, clock = read_times(df[names.time], series)
     return Rows(series, times, read_numbers(df[names.target], series), clock)
+
+
+def read_stamps(df: nw.DataFrame, names: Names) -> tuple[Series, np.ndarray]:
+    """Series and time stamps of a long frame that needs no target.
+
+    Raises:
+        InputError: as `read_columns`.
+    """
+    _require_columns(df, names, {"series": names.id, "time stamps": names.time})
+    series = read_ids(df, names)
+    return series, read_times(df[names.time], series)[0]
 
 
 def time_text(moment: np.generic) -> str:
@@ -74,14 +84,15 @@ def time_text(moment: np.generic) -> str:
     return day if clock in ("", "00:00", "00:00:00") else f"{day} {clock}"
 
 
-def _require_columns(df: nw.DataFrame, names: Names) -> None:
+def _require_columns(df: nw.DataFrame, names: Names, wanted: dict[str, str | None]) -> None:
     there = ", ".join(repr(name) for name in df.columns) or "none"
-    wanted = {"series": names.id, "time stamps": names.time, "target": names.target}
     for role, name in wanted.items():
         if name is not None and name not in df.columns:
             raise InputError(
                 f"{names.source} has no column {name!r} for the {role}; its columns are {there}"
             )
+    if len(df) == 0:
+        raise InputError(f"{names.source} has no rows of data")
 
 
 def read_ids(df: nw.DataFrame, names: Names) -> Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._sessions import Timetable, slots_of
 from .frequency import DAY_NS, Every, Frequency, Months, Steps, Weekdays, weekday_of
 
 # A shorter step than the usual one is believed when this share of its stamps is there;
@@ -11,6 +12,9 @@ from .frequency import DAY_NS, Every, Frequency, Months, Steps, Weekdays, weekda
 _PRESENT = 1 / 3
 # A day of the week is taken as closed only when at least this many weeks show it.
 _WEEKS_OF_EVIDENCE = 2
+# Hours are taken as closed when the week has at most this share of open ones, and when this share
+# of the open ones between the first and the last time stamp is there.
+_OPEN, _THERE = 0.8, 0.6
 
 
 def infer_frequency(times: np.ndarray, within: np.ndarray) -> Frequency | None:
@@ -25,7 +29,12 @@ def infer_frequency(times: np.ndarray, within: np.ndarray) -> Frequency | None:
         return None
     if times.dtype.kind != "M":
         return Steps(_step(gaps))
-    return _months(times, within, gaps) or _weekdays(times, gaps) or _every(times, gaps)
+    return (
+        _months(times, within, gaps)
+        or _weekdays(times, gaps)
+        or _timetable(times, gaps)
+        or _every(times, gaps)
+    )
 
 
 def _months(times: np.ndarray, within: np.ndarray, gaps: np.ndarray) -> Frequency | None:
@@ -59,6 +68,19 @@ def _weekdays(times: np.ndarray, gaps: np.ndarray) -> Frequency | None:
     enough = days >= 7 * _WEEKS_OF_EVIDENCE and near.size >= seen.sum() * _WEEKS_OF_EVIDENCE
     mostly_there = near.size >= 0.6 * days * seen.mean()
     return week if enough and mostly_there and not seen.all() else None
+
+
+def _timetable(times: np.ndarray, gaps: np.ndarray) -> Frequency | None:
+    """Opening hours, when many hours of the week never occur though the others mostly do."""
+    step = _most_common(gaps)
+    if step >= DAY_NS or DAY_NS % step or (gaps == step).all() or (gaps % step).any():
+        return None
+    slots = slots_of(times)
+    near = gaps[gaps <= 7 * DAY_NS]
+    weeks = near.sum() / (7 * DAY_NS)
+    enough = weeks >= _WEEKS_OF_EVIDENCE and len(slots) <= _OPEN * 7 * DAY_NS / step
+    mostly_there = near.size >= _THERE * weeks * len(slots)
+    return Timetable(step, tuple(slots.tolist())) if enough and mostly_there else None
 
 
 def _every(times: np.ndarray, gaps: np.ndarray) -> Frequency:

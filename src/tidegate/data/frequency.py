@@ -298,6 +298,8 @@ _SHAPE = re.compile(r"(?P<number>\d*)(?P<unit>[A-Za-z]+)(?P<anchor>(-[A-Za-z0-9]
 def _parse(text: str) -> Frequency:
     if text.isdecimal() and int(text) > 0:
         return Steps(int(text))
+    if (pausing := _parse_pausing(text)) is not None:
+        return pausing
     shape = _SHAPE.fullmatch(text)
     number = int(shape["number"] or 1) if shape else 0
     if shape and number:
@@ -307,8 +309,17 @@ def _parse(text: str) -> Frequency:
             return found
     raise InputError(
         f"frequency {text!r} is not known: use pandas' names, such as MS or ME (months), QS, YS, "
-        "W-SUN, D, B (working days), h, 15min, s, or 1 for whole numbers"
+        "W-SUN, D, B (working days), h, 15min, s, or 1 for whole numbers; or irregular, for time "
+        "stamps as they come"
     )
+
+
+def _parse_pausing(text: str) -> Frequency | None:
+    from ._sessions import Irregular, Timetable
+
+    if text == "irregular" or text.startswith("irregular-"):
+        return Irregular.read(text)
+    return Timetable.read(text) if "@" in text else None
 
 
 def _parse_days(number: int, unit: str, anchors: list[str]) -> Frequency | None:

@@ -11,7 +11,9 @@ import numpy as np
 from ..errors import InputError
 from ._assemble import assemble
 from ._columns import Names, Series, read_columns
+from ._sessions import Irregular
 from ._zones import Clock
+from .covariates import Covariate, read_covariates
 from .frequency import Frequency
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Panel:
         frequency: the calendar.
         notes: one sentence for each thing that was changed in what came (rows sorted, gaps filled).
         clock: whose clock `times` show if the time stamps came with a zone: "UTC" or "local time".
+        covariates: what is known beside the values, by name.
+        later: of each series, time stamps after its end, where they were given.
 
     Example:
         >>> panel = Panel.from_arrays(["a"], [[1, 2, 4]], [[5.0, 6.0, 8.0]])
@@ -42,6 +46,8 @@ class Panel:
     frequency: Frequency
     notes: list[str] = field(default_factory=list)
     clock: Clock | None = None
+    covariates: dict[str, Covariate] = field(default_factory=dict)
+    later: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         """How many series there are."""
@@ -54,7 +60,25 @@ class Panel:
             ids=[self.ids[i] for i in which],
             times=[self.times[i] for i in which],
             values=[self.values[i] for i in which],
+            covariates={name: c.select(which) for name, c in self.covariates.items()},
+            later=None if self.later is None else [self.later[i] for i in which],
         )
+
+    def stamps(self, series: int, step: int, count: int) -> np.ndarray:
+        """Time stamps of a series from `step` on, past its end as the calendar goes on.
+
+        Args:
+            series: its number.
+            step: the first; 1 at least.
+            count: how many.
+        """
+        times = self.times[series]
+        later = times[:0] if self.later is None else self.later[series]
+        # A calendar goes on from any step; irregular time stamps are those that came.
+        known = times if len(later) or isinstance(self.frequency, Irregular) else times[:step]
+        there = np.concatenate([known, later])[step : step + count]
+        last = there[-1] if len(there) else known[-1]
+        return np.concatenate([there, self.frequency.next(last, count - len(there))])
 
     def without_last(self, steps: int) -> Panel:
         """The panel as it was so many steps ago; series with no value by then are left out."""
@@ -64,6 +88,8 @@ class Panel:
             past,
             times=[times[:-steps] for times in past.times],
             values=[values[:-steps] for values in past.values],
+            covariates={name: c.without_last(steps) for name, c in past.covariates.items()},
+            later=[times[-steps:] for times in past.times],
         )
 
     @classmethod
@@ -75,6 +101,9 @@ class Panel:
         target_col: str = "y",
         freq: str | int | None = None,
         source: str = "the data",
+        static_cols: Sequence[str] = (),
+        past_cols: Sequence[str] = (),
+        future_cols: Sequence[str] = (),
     ) -> Panel:
         """Read a long frame: pandas, polars, pyarrow or whatever else narwhals knows.
 
@@ -83,8 +112,12 @@ class Panel:
             id_col: tells series apart; a frame that lacks the default column is one series.
             time_col: time stamps: dates, text that holds dates, or whole numbers.
             target_col: the values; missing ones are allowed.
-            freq: the calendar as pandas names it; inferred from the time stamps when not given.
+            freq: the calendar as pandas names it, or "irregular" to take time stamps as they come;
+                inferred from the time stamps when not given.
             source: what error messages call the frame, such as a file's name.
+            static_cols: covariates that do not change in a series: numbers or names.
+            past_cols: covariates that are known until now.
+            future_cols: covariates that are known ahead too, such as prices and promotions.
 
         Raises:
             InputError: a column, row or calendar cannot be used; the sentence says which.
@@ -103,7 +136,11 @@ class Panel:
         notes: list[str] = []
         if clock is not None:
             notes.append(f"{source}: column {time_col!r} has a time zone; it was read in {clock}")
-        return cls(series.ids, *assemble(series, times, values, freq, notes), notes, clock)
+        grids = assemble(series, times, values, freq, notes)
+        roles = _roles(names, static_cols, past_cols, future_cols)
+        lengths = [len(grid) for grid in grids.times]
+        covariates = read_covariates(frame, roles, series, grids.order, grids.places, lengths)
+        return cls(series.ids, *grids[:3], notes, clock, covariates)
 
     @classmethod
     def from_arrays(
@@ -135,4 +172,18 @@ class Panel:
         stamps = stamps.astype("datetime64[ns]" if stamps.dtype.kind in "MOUS" else np.int64)
         numbers = np.concatenate([np.asarray(v, np.float64) for v in values])
         notes: list[str] = []
-        return cls(series.ids, *assemble(series, stamps, numbers, freq, notes), notes)
+        return cls(series.ids, *assemble(series, stamps, numbers, freq, notes)[:3], notes)
+
+
+def _roles(
+    names: Names, static: Sequence[str], past: Sequence[str], future: Sequence[str]
+) -> dict[str, str]:
+    """The role of each covariate, by name."""
+    given = [(c, "static") for c in static] + [(c, "past") for c in past]
+    given += [(c, "future") for c in future]
+    roles = dict(given)
+    columns = [c for c, _ in given] + [c for c in names[1:] if c is not None]
+    twice = next((c for c in columns if columns.count(c) > 1), None)
+    if twice is not None:
+        raise ValueError(f"column {twice!r} has two roles, and each column has one")
+    return roles

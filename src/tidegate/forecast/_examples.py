@@ -8,39 +8,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._model import chunks
-from ._scale import Scaling, scale, scale_future
-from ._windows import Origins, Windows
+from .._series.inputs import Inputs, make_inputs
+from .._series.model import Source, chunks
+from .._series.scale import Scaling, scale, scale_future
+from .._series.windows import Origins
 
 
 @dataclass(frozen=True)
 class Examples:
     """Scaled windows with their futures, as tensors of one row each."""
 
-    inputs: Tensor
-    facts: Tensor
-    season: Tensor
+    inputs: tuple[Tensor, ...]
     truth: Tensor
     weight: Tensor
 
     def __len__(self) -> int:
         """How many windows."""
-        return len(self.inputs)
+        return len(self.truth)
 
     def rows(self, which: Tensor) -> Examples:
         """Some of the windows."""
-        tensors = (self.inputs, self.facts, self.season, self.truth, self.weight)
-        return Examples(*(tensor[which] for tensor in tensors))
+        inputs = tuple(tensor[which] for tensor in self.inputs)
+        return Examples(inputs, self.truth[which], self.weight[which])
+
+    def without(self, hidden: np.ndarray) -> Examples:
+        """The windows with some of their futures hidden, where anything is left of them."""
+        truth = torch.where(torch.from_numpy(hidden), torch.nan, self.truth)
+        some = torch.isfinite(truth).any(1)
+        left = Examples(self.inputs, truth, self.weight)
+        return left if some.all() else left.rows(some.nonzero()[:, 0])
 
 
-def make_examples(windows: Windows, origins: Origins, scaling: Scaling, held_back: int) -> Examples:
-    """Scale the windows at `origins` that have a known future before the last `held_back` steps."""
+def make_examples(source: Source, origins: Origins, scaling: Scaling) -> Examples:
+    """Scale the windows at `origins`, which must all have a future of which something is known."""
     parts = []
     for chunk in chunks(origins, scaling.context):
-        scaled = scale(windows.history(chunk, scaling.context), scaling)
-        truth = scale_future(windows.future(chunk, scaling.horizon, held_back), scaled)
-        some = np.isfinite(truth).any(1)
-        columns = (scaled.inputs, scaled.facts, scaled.season, truth, scaled.weight)
-        parts.append([column[some] for column in columns])
-    arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Examples(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
+        scaled = scale(source.windows.history(chunk, scaling.context), scaling)
+        truth = scale_future(source.windows.future(chunk, scaling.horizon), scaled)
+        inputs = make_inputs(scaled, source.channels, chunk, scaling)
+        parts.append((*inputs, truth.astype(np.float32), scaled.weight.astype(np.float32)))
+    columns = [torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True)]
+    return Examples(tuple(columns[:-2]), *columns[-2:])
+
+
+def as_tensors(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The arrays that a network takes, as tensors."""
+    return tuple(map(torch.from_numpy, inputs))

@@ -12,17 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._series.bands import measure_widths, stretch
+from .._series.channels import Layout
+from .._series.inputs import Inputs
+from .._series.model import Model, Source
+from .._series.paths import learn_correlation, random_walk_correlation
+from .._series.scale import Scaling, scale_future
+from .._series.shape import Shape
+from .._series.windows import Origins, Windows
 from ..errors import InputError
 from ..train import History, Progress, Settings, train
-from ._bands import measure_widths
-from ._examples import Examples, make_examples
-from ._model import Model
-from ._network import Network, Shape, pinball
-from ._scale import Scaling, scale_future
-from ._windows import Origins, Windows
+from ._examples import Examples, as_tensors, make_examples
+from ._network import Network, pinball
 
 # Numbers that all scaled histories may take together; beyond it, windows are drawn at random.
 _MEMORY = 2**25
+# No more windows are drawn than the network would see this often each; but so many at least.
+_TIMES_SEEN, _FEWEST = 3, 4096
 # A history has a season and a little more before it is learnt from, if the series are that long.
 _MORE_THAN_A_SEASON, _LEAST_HISTORY = 2, 3
 # Series of which the end is tried on: enough to tell networks and widths apart.
@@ -32,6 +38,10 @@ _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
 # less than this share of all: one lucky validation early on shall not end the learning.
 _PATIENCE, _EARLIEST = 8, 1 / 3
+# How much of the network's correction is added where nothing better is known; and which other
+# shares are tried: the best is taken if it lowers the error of the trial by so much.
+TRUST = 0.6
+_OTHER_TRUST, _LEAST_GAIN = (0.0, 0.3, 0.8, 1.0), 0.05
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,10 @@ class Plan:
     """How to learn: what the networks see, their sizes, and the settings of their training."""
 
     scaling: Scaling
+    layout: Layout
     shape: Shape
     quantiles: tuple[float, ...]
-    trust: float
+    trust: float | None
     members: int
     batch_size: int
     settings: Settings
@@ -63,53 +74,80 @@ class Watch:
 
     def tell(self, number: int) -> Callable[[Progress], None] | None:
         """A callback of one training that counts the steps of all."""
-        if self.progress is None:
+        progress = self.progress
+        if progress is None:
             return None
 
         def tell(p: Progress) -> None:
-            self.progress(number, replace(p, step=self.done + p.step, steps=self.total))
+            progress(number, replace(p, step=self.done + p.step, steps=self.total))
 
         return tell
 
 
-def fit_model(windows: Windows, plan: Plan, watch: Watch) -> tuple[Model, list[History]]:
+def fit_model(
+    source: Source, plan: Plan, watch: Watch
+) -> tuple[Model, list[Network], list[History]]:
     """Learn from all series.
 
     A trial on all but the last `horizon` steps of each series says after how many batches to stop,
-    and how wide the bands must be; then the networks are trained for so long on everything. Where
-    the series are too short for a trial, it is left out.
+    how far to trust the network, how wide the bands must be, and how errors go together; then the
+    networks are trained for so long on everything. Where the series are too short for a trial, it
+    is left out.
 
     Returns:
-        The model; and the histories of the trial, if there was one, and of the networks.
+        The model; its networks; and the histories of the trial, if there was one, and of the
+        networks.
 
     Raises:
         InputError: the series are too short, or too little of them is known.
     """
-    horizon = plan.scaling.horizon
+    windows, horizon = source.windows, plan.scaling.horizon
     least = _least_history(windows, plan.scaling)
     held_out = _held_out(windows, least, horizon, np.random.default_rng(plan.settings.seed))
+    origins = _draw_origins(windows, plan, least)
+    examples = make_examples(source, origins, plan.scaling)
+    trust = TRUST if plan.trust is None else plan.trust
+    model = Model(
+        plan.scaling,
+        plan.layout,
+        [],
+        plan.quantiles,
+        trust,
+        np.ones(len(plan.quantiles)),
+        random_walk_correlation(horizon),
+    )
     trials = int(held_out is not None)
     watch.total = (trials + plan.members) * plan.settings.steps
-    histories, widths = [], np.ones(len(plan.quantiles))
+    histories = []
     if held_out is not None:
-        examples = _draw_examples(windows, plan, least, horizon)
-        validation = make_examples(windows, held_out, plan.scaling, 0)
-        network, history = _train(windows, plan, 0, examples, validation, watch)
-        trial = Model(plan.scaling, [network], plan.trust, widths)
-        widths = _measure_widths(trial, windows, held_out, plan)
+        hidden = _is_held_back(windows, origins, horizon)
+        validation = make_examples(source, held_out, plan.scaling)
+        network, history = _train(source, plan, 0, examples.without(hidden), validation, watch)
+        model.networks = [as_function(network)]
+        _learn_from_trial(model, source, held_out, plan)
         plan = replace(plan, settings=_as_long_as(history, plan.settings))
         watch.total = watch.done + plan.members * plan.settings.steps
         histories.append(history)
-    examples = _draw_examples(windows, plan, least, 0)
     networks = []
     for member in range(plan.members):
-        network, history = _train(windows, plan, trials + member, examples, None, watch)
+        network, history = _train(source, plan, trials + member, examples, None, watch)
         networks.append(network)
         histories.append(history)
+    model.networks = [as_function(network) for network in networks]
     for number in range(len(histories)):
         if (file := watch.files(number)) is not None:
             file.unlink(missing_ok=True)
-    return Model(plan.scaling, networks, plan.trust, widths), histories
+    return model, networks, histories
+
+
+def as_function(network: Network) -> Callable[[Inputs], np.ndarray]:
+    """A network in torch as a function of arrays."""
+
+    @torch.no_grad()
+    def answer(inputs: Inputs) -> np.ndarray:
+        return network(*as_tensors(inputs)).numpy()
+
+    return answer
 
 
 def _least_history(windows: Windows, scaling: Scaling) -> int:
@@ -138,18 +176,25 @@ def _held_out(
     return origins.where(some) if len(some) else None
 
 
-def _draw_examples(windows: Windows, plan: Plan, least: int, held_back: int) -> Examples:
-    most = max(_MEMORY // plan.scaling.context, 1024)
-    origins = windows.draw(least, held_back, most, np.random.default_rng(plan.settings.seed))
+def _draw_origins(windows: Windows, plan: Plan, least: int) -> Origins:
+    enough = max(plan.settings.steps * plan.batch_size // _TIMES_SEEN, _FEWEST)
+    most = min(max(_MEMORY // plan.scaling.context, 1024), enough)
+    origins = windows.draw(least, 0, most, np.random.default_rng(plan.settings.seed))
     origins = origins.where(windows.known_before(origins, 2))
-    examples = make_examples(windows, origins, plan.scaling, held_back)
-    if not len(examples):
+    known = np.isfinite(windows.future(origins, plan.scaling.horizon)).any(1)
+    if not known.any():
         raise InputError("the series have too few values that are not missing to learn from")
-    return examples
+    return origins.where(known)
+
+
+def _is_held_back(windows: Windows, origins: Origins, horizon: int) -> np.ndarray:
+    """Which steps after each origin are among the last `horizon` of their series."""
+    step = origins.step[:, None] + np.arange(horizon)
+    return step >= (windows.lengths[origins.series] - horizon)[:, None]
 
 
 def _train(
-    windows: Windows,
+    source: Source,
     plan: Plan,
     number: int,
     examples: Examples,
@@ -169,7 +214,7 @@ def _train(
     def cost(some: Examples) -> Tensor:
         known = torch.isfinite(some.truth)
         truth = torch.where(known, some.truth, 0.0)
-        loss = pinball(network(some.inputs, some.facts, some.season), truth, quantiles)
+        loss = pinball(network(*some.inputs), truth, quantiles)
         weight = some.weight.clamp(max=heaviest)[:, None] * known
         return (loss * weight).sum() / weight.sum()
 
@@ -181,7 +226,7 @@ def _train(
         progress=watch.tell(number),
         checkpoint=watch.files(number),
         resume=watch.resume,
-        data=_fingerprint(windows, plan),
+        data=_fingerprint(source, plan),
     )
     watch.done += len(history.losses)
     return network, history
@@ -194,19 +239,41 @@ def _as_long_as(trial: History, settings: Settings) -> Settings:
     return replace(settings, steps=steps)
 
 
-def _measure_widths(trial: Model, windows: Windows, held_out: Origins, plan: Plan) -> np.ndarray:
-    horizon = plan.scaling.horizon
+def _learn_from_trial(model: Model, source: Source, held_out: Origins, plan: Plan) -> None:
+    """Trust, widths and correlation, from how the trial did on what was held back."""
+    horizon, middle = plan.scaling.horizon, len(plan.quantiles) // 2
+    model.trust = 1.0
     parts = [
-        (answer, scale_future(windows.future(chunk, horizon), scaled))
-        for chunk, scaled, answer in trial.answers(windows, held_out)
+        (
+            answer.quantiles,
+            scale_future(source.windows.future(answer.origins, horizon), answer.scaled),
+            answer.scaled.weight,
+        )
+        for answer in model.answers(source, held_out)
     ]
-    answer, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return measure_widths(answer, truth, np.array(plan.quantiles))
+    answer, truth, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    model.trust = _choose_trust(answer[..., middle], truth, weight)
+    if plan.trust is not None:
+        model.trust = plan.trust
+    answer = answer - (1 - model.trust) * answer[..., middle : middle + 1]
+    model.widths = measure_widths(answer, truth, np.array(plan.quantiles))
+    model.correlation = learn_correlation(stretch(answer, model.widths), truth, plan.quantiles)
 
 
-def _fingerprint(windows: Windows, plan: Plan) -> str:
+def _choose_trust(median: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+    weight = np.minimum(weight, np.quantile(weight, _HEAVIEST))[:, None]
+
+    def error(trust: float) -> float:
+        return float(np.nansum(weight * np.abs(truth - trust * median)))
+
+    best = min(_OTHER_TRUST, key=error)
+    return best if error(best) < (1 - _LEAST_GAIN) * error(TRUST) else TRUST
+
+
+def _fingerprint(source: Source, plan: Plan) -> str:
     """What a checkpoint must agree in before training goes on from it."""
-    digest = hashlib.blake2b(windows.values.data, digest_size=16)
-    digest.update(windows.lengths.data)
-    digest.update(repr((plan.scaling, plan.shape, plan.quantiles, plan.batch_size)).encode())
+    digest = hashlib.blake2b(source.windows.values.data, digest_size=16)
+    digest.update(source.windows.lengths.data)
+    facts = (plan.scaling, plan.layout, plan.shape, plan.quantiles, plan.batch_size)
+    digest.update(repr(facts).encode())
     return digest.hexdigest()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,26 +15,36 @@ from .. import __version__
 from .._estimator import Estimator
 from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
+from .._plots import ForecastChart, forecast_figure
+from .._series.bands import column_names, quantiles_of, stretch
+from .._series.derived import Derived
+from .._series.model import Model, Source
+from .._series.paths import draw_paths
+from .._series.scale import Scaling, unscale
+from .._series.shape import Shape
+from .._series.windows import Origins
 from ..data import Frequency, Panel, to_frame
 from ..errors import InputError
 from ..train import Progress, Settings
-from ._bands import column_names, quantiles_of
-from ._fit import Plan, Watch, fit_model
+from ._adapt import adapt_networks
+from ._columns import Columns
+from ._explain import effect_columns, explain_model
+from ._fit import Plan, Watch, as_function, fit_model
 from ._looked_into import look_into
-from ._model import Model
-from ._network import Network, Shape
-from ._scale import Scaling
+from ._network import Network
 from ._suggest import Suggestion, suggest
-from ._windows import Origins, Windows
 
 if TYPE_CHECKING:
-    from narwhals.typing import IntoFrameT
+    from matplotlib.figure import Figure
+    from narwhals.typing import IntoFrame, IntoFrameT
 
 _NAME = "GRU"
 # Level, scale and season are worked out from so many seasons, or from fewer, down to the least
 # that shows a season, where they would be more steps than this.
 _SEASONS, _LEAST_SEASONS, _LONGEST = 10, 4, 2048
 _SHORTEST, _AT_MOST = 64, 6000
+# The head sees so many of the last residuals itself, and has a hidden layer of so many units.
+_TAIL, _HEAD = 12, 128
 
 
 class GRUForecaster(Estimator):
@@ -41,8 +52,9 @@ class GRUForecaster(Estimator):
 
     Each history is brought to one scale by itself (logarithm, season, level, noise), forecast by
     exponential smoothing, and read by the network, which answers with quantiles of what the
-    smoothing will miss. Half of its correction is added: the mean of two forecasts that err in
-    different ways. Any number of series, of any lengths, with missing values.
+    smoothing will miss. Half of its correction is added, or as much as held-back values ask for:
+    the mean of two forecasts that err in different ways. Any number of series, of any lengths, with
+    missing values, irregular time stamps and covariates.
 
     Frames are long: a row for each series and time stamp. They come back as they came: pandas,
     polars or pyarrow.
@@ -58,15 +70,26 @@ class GRUForecaster(Estimator):
         batch_size: windows in a batch.
         learning_rate: the highest.
         members: networks to train and average.
-        trust: share of the network's correction that is added, 0 to 1.
+        trust: share of the network's correction that is added, 0 to 1; when not given, a half, or
+            what forecasts the held-back end of the series clearly better.
         log: take logarithms of histories that are positive throughout.
         season: remove seasonal indices before, and put them back after.
         trend: let the smoothed level drift along half of the linear trend.
         seed: of all random numbers; same seed, machine and threads, same forecasts.
-        freq: the calendar as pandas names it; inferred when not given.
+        freq: the calendar as pandas names it, or "irregular" to take time stamps as they come;
+            inferred when not given.
         id_col: the column that tells series apart; without it, the frame is one series.
         time_col: the column of time stamps.
         target_col: the column of values.
+        static_cols: covariates that do not change in a series. Columns of numbers are standardised,
+            columns of text embedded; missing entries are allowed in all covariates.
+        past_cols: covariates that are known until now.
+        future_cols: covariates that are known ahead too: `predict` is given them (`future`).
+        calendar: whether the network reads where each step stands in the year, the week and the
+            day; when not given, where steps are of a day or less.
+        holidays: a country whose holidays the network reads, as the package holidays names it.
+        gaps: whether the network reads the time between steps, and forgets over it; when not given,
+            where the calendar pauses (closed markets, nights) or is irregular.
 
     Attributes:
         suggestion_: the sizes that were used, with reasons.
@@ -96,7 +119,7 @@ class GRUForecaster(Estimator):
         batch_size: int = 128,
         learning_rate: float = 3e-3,
         members: int = 1,
-        trust: float = 0.5,
+        trust: float | None = None,
         log: bool = True,
         season: bool = True,
         trend: bool = True,
@@ -105,6 +128,12 @@ class GRUForecaster(Estimator):
         id_col: str = "unique_id",
         time_col: str = "ds",
         target_col: str = "y",
+        static_cols: Sequence[str] = (),
+        past_cols: Sequence[str] = (),
+        future_cols: Sequence[str] = (),
+        calendar: bool | None = None,
+        holidays: str | None = None,
+        gaps: bool | None = None,
     ):
         self.horizon = horizon
         self.season_length = season_length
@@ -125,6 +154,12 @@ class GRUForecaster(Estimator):
         self.id_col = id_col
         self.time_col = time_col
         self.target_col = target_col
+        self.static_cols = static_cols
+        self.past_cols = past_cols
+        self.future_cols = future_cols
+        self.calendar = calendar
+        self.holidays = holidays
+        self.gaps = gaps
 
     def fit(
         self,
@@ -151,13 +186,17 @@ class GRUForecaster(Estimator):
             ValueError: an argument of the constructor is out of range.
         """
         self._check_arguments()
-        panel = self._panel(df)
+        panel = self.read_panel(df)
         self.panel_: Panel | None = panel
         self.notes_, self.frequency_ = list(panel.notes), panel.frequency
         self._like = None if isinstance(df, Panel) else _head(df)
         self.suggestion_ = self._choose_sizes(panel)
+        self.derived_ = Derived.choose(panel, self.gaps, self.calendar, self.holidays)
+        plan = self._plan(panel)
+        source = self.derived_.source(panel, plan.layout, self.horizon)
         watch = Watch(progress, checkpoint, resume)
-        self.model_, self.history_ = fit_model(Windows(panel.values), self._plan(), watch)
+        self.model_, self.networks_, self.history_ = fit_model(source, plan, watch)
+        self.shape_ = plan.shape
         if len(self.history_) == self.members:
             self.notes_.append(
                 "the series are too short to hold a part back: training was not validated, and "
@@ -165,11 +204,26 @@ class GRUForecaster(Estimator):
             )
         return self
 
-    def predict(self, df: IntoFrameT | Panel | None = None) -> IntoFrameT:
+    def suggest(self, df: IntoFrame | Panel) -> Suggestion:
+        """The sizes that a fit on these series would take, with the reasons.
+
+        Arguments that were given stand.
+        """
+        return self._choose_sizes(self.read_panel(df))
+
+    def read_panel(self, df: IntoFrame | Panel) -> Panel:
+        """The table as the series that a fit would learn from."""
+        return self._columns().panel(df, self.freq)
+
+    def predict(
+        self, df: IntoFrameT | Panel | None = None, *, future: IntoFrame | None = None
+    ) -> IntoFrameT:
         """Forecast the `horizon` steps after the end of each series.
 
         Args:
             df: other series, also such as were not in the training; those of `fit` when not given.
+            future: a row for each series and step ahead, with the columns that are known ahead. For
+                irregular time stamps it says when to forecast.
 
         Returns:
             A long frame: ids, time stamps, the median "GRU", and for each level the limits of its
@@ -178,15 +232,155 @@ class GRUForecaster(Estimator):
         Raises:
             InputError: the data cannot be used.
         """
+        panel, like = self._to_forecast(df, future)
+        source = self._source(panel)
+        origins = source.windows.ends()
+        return self._frame(panel, origins, self.model_.forecast(source, origins), like)
+
+    def sample(
+        self,
+        df: IntoFrameT | Panel | None = None,
+        *,
+        future: IntoFrame | None = None,
+        paths: int = 100,
+        seed: int = 0,
+    ) -> IntoFrameT:
+        """Draw whole futures, whose steps go together as the errors on held-back values did.
+
+        A sum over the horizon has its band in the quantiles of the sums of the paths.
+
+        Args:
+            df: as for `predict`.
+            future: as for `predict`.
+            paths: how many for each series.
+            seed: of the draw.
+
+        Returns:
+            A long frame: ids, time stamps, "path" counted from 0, and the value "GRU".
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        if paths < 1:
+            raise ValueError(f"paths must be at least 1, got {paths}")
+        panel, like = self._to_forecast(df, future)
+        source, model = self._source(panel), self.model_
+        rng = np.random.default_rng(seed)
+        drawn = []
+        for answer in model.answers(source, source.windows.ends()):
+            quantiles = stretch(answer.quantiles, model.widths)
+            some = draw_paths(quantiles, model.quantiles, model.correlation, paths, rng)
+            drawn.append(unscale(some.swapaxes(1, 2), answer.scaled).swapaxes(1, 2))
+        stamps = [panel.stamps(i, len(panel.times[i]), self.horizon) for i in range(len(panel))]
+        columns = {
+            self.id_col: np.array(panel.ids, object).repeat(paths * self.horizon),
+            self.time_col: np.concatenate([np.tile(s, paths) for s in stamps]),
+            "path": np.tile(np.arange(paths).repeat(self.horizon), len(panel)),
+            _NAME: np.concatenate(drawn).ravel(),
+        }
+        return self._as_frame(columns, panel, like)
+
+    def adapt(self, df: IntoFrameT | Panel, *, steps: int = 100, proximity: float = 0.1) -> Self:
+        """A copy of the forecaster, brought closer to these series by a few steps of training.
+
+        What was learnt before is held on to: the rate is small, and distance from the old weights
+        costs. Where the series are long enough, their latest windows say when to stop, and nothing
+        changes if nothing is gained. Level, season and scale are each series' own anyhow.
+
+        Args:
+            df: the series, from four values on; `predict` without a frame forecasts them.
+            steps: of training, at most.
+            proximity: what the squared distance of the weights from where they were costs.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
         self._check_fitted()
-        panel = self.panel_ if df is None else self._panel(df)
-        if panel is None:
-            raise InputError("a loaded model holds no data: give predict the series to forecast")
-        like = self._like if df is None else None if isinstance(df, Panel) else _head(df)
+        panel = self._columns().panel_like(df, self.frequency_)
         self._check_calendar(panel)
-        windows = Windows(panel.values)
-        origins = windows.ends()
-        return self._frame(panel, origins, self.model_.forecast(windows, origins), like)
+        adapted = copy.copy(self)
+        adapted.networks_ = adapt_networks(
+            self.model_, self.networks_, self._source(panel), steps, proximity, self.seed
+        )
+        functions = [as_function(network) for network in adapted.networks_]
+        adapted.model_ = replace(self.model_, networks=functions)
+        adapted.panel_, adapted.notes_ = panel, [*self.notes_, *panel.notes]
+        adapted._like = None if isinstance(df, Panel) else _head(df)
+        return adapted
+
+    def explain(
+        self, df: IntoFrameT | Panel | None = None, *, future: IntoFrame | None = None
+    ) -> IntoFrameT:
+        """What moved the forecast of each series: its past steps, and the covariates.
+
+        Integrated gradients of the mean of the median over the horizon. All effects of a series
+        together are this mean.
+
+        Args:
+            df: as for `predict`.
+            future: as for `predict`.
+
+        Returns:
+            A long frame: ids, the time stamp of what had the effect (none for what belongs to no
+            step), "input" (the target's name, a covariate's, "summary" for trend and season and
+            other forecasts, "start" for the forecast if the series stood still at its level), and
+            "effect" in units of the series.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        panel, like = self._to_forecast(df, future)
+        source = self._source(panel)
+        effects = explain_model(self.model_, self.networks_, source, source.windows.ends())
+        columns = effect_columns(self.model_, panel, effects, self.target_col)
+        named = {self.id_col: columns.pop("id"), self.time_col: columns.pop("time")}
+        return self._as_frame(named | columns, panel, like)
+
+    def plot(
+        self,
+        df: IntoFrameT | Panel | None = None,
+        *,
+        future: IntoFrame | None = None,
+        ids: Sequence[str] | None = None,
+        level: float = 80,
+    ) -> Figure:
+        """Draw forecasts with the histories before them; four series at most.
+
+        Args:
+            df: as for `predict`.
+            future: as for `predict`.
+            ids: which series; the first four when not given.
+            level: the band to draw, in percent; one of `levels`.
+
+        Raises:
+            InputError: the data cannot be used.
+            ValueError: there is no such band or series.
+        """
+        if level not in self.levels:
+            raise ValueError(f"level must be one of {list(self.levels)}, got {level}")
+        panel, _ = self._to_forecast(df, future)
+        strange = [name for name in ids or () if name not in panel.ids]
+        if strange:
+            raise ValueError(f"there is no series {strange[0]!r}")
+        shown = panel.ids[:4] if ids is None else list(ids)[:4]
+        panel = panel.select([panel.ids.index(name) for name in shown])
+        source = self._source(panel)
+        answer = self.model_.forecast(source, source.windows.ends())
+        names = column_names(_NAME, self.levels)
+        low, high = (names.index(f"{_NAME}-{side}-{level:g}") for side in ("lo", "hi"))
+        charts = [
+            ForecastChart(
+                title=name,
+                times=panel.times[i],
+                history=panel.values[i],
+                future=panel.stamps(i, len(panel.times[i]), self.horizon),
+                median=answer[i, :, len(self.levels)],
+                low=answer[i, :, low],
+                high=answer[i, :, high],
+            )
+            for i, name in enumerate(panel.ids)
+        ]
+        return forecast_figure(charts, f"{self.horizon} steps ahead", f"{level:g}% band")
 
     def backtest(
         self, df: IntoFrameT | Panel, windows: int = 3, step: int | None = None
@@ -211,7 +405,7 @@ class GRUForecaster(Estimator):
         step = self.horizon if step is None else step
         if windows < 1 or step < 1:
             raise ValueError(f"windows and step must be at least 1, got {windows} and {step}")
-        panel = self._panel(df)
+        panel = self.read_panel(df)
         backs = [self.horizon + step * k for k in reversed(range(windows))]
         past = panel.without_last(backs[0])
         if not len(past):
@@ -221,12 +415,13 @@ class GRUForecaster(Estimator):
                 f"{backs[0]}"
             )
         fitted = type(self)(**self.get_params()).fit(past)
-        whole = Windows(panel.values)
+        source = fitted._source(panel)
+        whole = source.windows
         ends = [whole.ends(back) for back in backs]
         origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
         origins = origins.where(whole.known_before(origins, 1))
         forecast, truth = (
-            fitted.model_.forecast(whole, origins),
+            fitted.model_.forecast(source, origins),
             whole.future(origins, self.horizon),
         )
         like = None if isinstance(df, Panel) else _head(df)
@@ -241,19 +436,21 @@ class GRUForecaster(Estimator):
         self._check_fitted()
         tensors = {
             f"{member}.{name}": tensor.detach().cpu().numpy()
-            for member, network in enumerate(self.model_.networks)
+            for member, network in enumerate(self.networks_)
             for name, tensor in network.state_dict().items()
         }
+        arguments = self.get_params()
         facts = {
             "version": __version__,
-            "arguments": self.get_params() | {"levels": list(self.levels)},
-            "scaling": asdict(self.model_.scaling),
-            "shape": asdict(self.model_.networks[0].shape),
-            "widths": self.model_.widths.tolist(),
+            "arguments": {name: _plain(value) for name, value in arguments.items()},
+            "model": self.model_.facts(),
+            "shape": asdict(self.shape_),
+            "derived": asdict(self.derived_),
             "suggestion": asdict(self.suggestion_),
             "frequency": self.frequency_.name,
             "notes": self.notes_,
         }
+        tensors["correlation"] = self.model_.correlation
         write_model(path, "forecaster", tensors, facts)
 
     @classmethod
@@ -266,14 +463,19 @@ class GRUForecaster(Estimator):
         file = read_model(path, "forecaster")
         facts = file.facts
         try:
-            self = cls(**facts["arguments"])
-            self.levels = tuple(self.levels)
+            arguments: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in facts["arguments"].items()
+            }
+            self = cls(**arguments)
             self.suggestion_ = Suggestion(**facts["suggestion"])
             self.frequency_ = Frequency.parse(facts["frequency"])
             self.notes_ = facts["notes"]
-            networks = _networks(Shape(**facts["shape"]), file.tensors, self.members)
-            widths = np.array(facts["widths"])
-            self.model_ = Model(Scaling(**facts["scaling"]), networks, self.trust, widths)
+            self.derived_ = Derived.from_facts(facts["derived"])
+            self.shape_ = Shape.from_facts(facts["shape"])
+            self.networks_ = _networks(self.shape_, file.tensors, self.members)
+            functions = [as_function(network) for network in self.networks_]
+            self.model_ = Model.from_facts(facts["model"], functions, file.tensors["correlation"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
         self.history_, self.panel_, self._like = [], None, None
@@ -282,7 +484,8 @@ class GRUForecaster(Estimator):
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
         """What `tidegate.inspect` looks into; `input` as `predict` takes it."""
         self._check_fitted()
-        panel = self.panel_ if input is None else self._panel(input)
+        like = self._columns().panel_like
+        panel = self.panel_ if input is None else like(input, self.frequency_)
         if panel is None:
             raise InputError("a loaded model holds no data: give the series to look at")
         self._check_calendar(panel)
@@ -295,7 +498,7 @@ class GRUForecaster(Estimator):
         for name in ("season_length", "hidden_size", "num_layers", "steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.trust <= 1:
+        if self.trust is not None and not 0 <= self.trust <= 1:
             raise ValueError(f"trust must be from 0 to 1, got {self.trust}")
         quantiles_of(self.levels)
 
@@ -303,10 +506,31 @@ class GRUForecaster(Estimator):
         if not hasattr(self, "model_"):
             raise ValueError(f"{self!r} is not fitted yet: call fit first")
 
-    def _panel(self, df: IntoFrameT | Panel) -> Panel:
-        if isinstance(df, Panel):
-            return df
-        return Panel.from_frame(df, self.id_col, self.time_col, self.target_col, self.freq)
+    def _columns(self) -> Columns:
+        return Columns(
+            self.id_col,
+            self.time_col,
+            self.target_col,
+            tuple(self.static_cols),
+            tuple(self.past_cols),
+            tuple(self.future_cols),
+        )
+
+    def _to_forecast(
+        self, df: IntoFrameT | Panel | None, future: IntoFrame | None
+    ) -> tuple[Panel, IntoFrameT | None]:
+        """The series to forecast, with what is known ahead, and a frame to give the answer as."""
+        self._check_fitted()
+        columns = self._columns()
+        panel = self.panel_ if df is None else columns.panel_like(df, self.frequency_)
+        if panel is None:
+            raise InputError("a loaded model holds no data: give predict the series to forecast")
+        like = self._like if df is None else None if isinstance(df, Panel) else _head(df)
+        self._check_calendar(panel)
+        return columns.with_future(panel, future, self.horizon), like
+
+    def _source(self, panel: Panel) -> Source:
+        return self.derived_.source(panel, self.model_.layout, self.horizon)
 
     def _choose_sizes(self, panel: Panel) -> Suggestion:
         chosen = asdict(suggest(panel, self.horizon, self.season_length))
@@ -316,7 +540,7 @@ class GRUForecaster(Estimator):
                 chosen["reasons"][name] = "as you said"
         return Suggestion(**chosen)
 
-    def _plan(self) -> Plan:
+    def _plan(self, panel: Panel) -> Plan:
         sizes = self.suggestion_
         least = min(_LEAST_SEASONS * sizes.season_length, _AT_MOST)
         context = min(_SEASONS * sizes.season_length, max(_LONGEST, least))
@@ -329,9 +553,20 @@ class GRUForecaster(Estimator):
             season=self.season,
             trend=self.trend,
         )
+        layout = self.derived_.learn_layout(panel, self.horizon)
+        shape = Shape.of(
+            layout,
+            self.horizon,
+            len(self.levels),
+            sizes.hidden_size,
+            sizes.num_layers,
+            _HEAD,
+            min(_TAIL, sizes.input_length),
+        )
         return Plan(
             scaling=scaling,
-            shape=Shape(self.horizon, len(self.levels), sizes.hidden_size, sizes.num_layers),
+            layout=layout,
+            shape=shape,
             quantiles=tuple(quantiles_of(self.levels).tolist()),
             trust=self.trust,
             members=self.members,
@@ -354,20 +589,27 @@ class GRUForecaster(Estimator):
         like: Any,
         truth: np.ndarray | None = None,
     ) -> Any:
-        last = [panel.times[i][t - 1] for i, t in zip(*origins, strict=True)]
-        ahead = np.concatenate([panel.frequency.next(time, self.horizon) for time in last])
+        places = list(zip(*origins, strict=True))
+        ahead = np.concatenate([panel.stamps(i, t, self.horizon) for i, t in places])
         ids = np.array(panel.ids, object)[origins.series].repeat(self.horizon)
         columns: dict[str, Any] = {self.id_col: ids, self.time_col: ahead}
         if truth is not None:
+            last = [panel.times[i][t - 1] for i, t in places]
             columns |= {"cutoff": np.repeat(last, self.horizon), self.target_col: truth.ravel()}
         names = column_names(_NAME, self.levels)
         middle = len(self.levels)
         for i in (middle, *(i for i in range(len(names)) if i != middle)):
             columns[names[i]] = forecast[..., i].ravel()
+        return self._as_frame(columns, panel, like)
+
+    def _as_frame(
+        self, columns: dict[str, Any], panel: Panel, like: IntoFrameT | None
+    ) -> IntoFrameT:
         if like is None:
             import pandas as pd
 
-            return pd.DataFrame(columns)
+            frame: Any = pd.DataFrame(columns)
+            return frame
         if self.id_col not in _columns(like):
             del columns[self.id_col]
         return to_frame(columns, like, panel.clock)
@@ -384,6 +626,11 @@ def _columns(df: Any) -> list[str]:
     import narwhals as nw
 
     return nw.from_native(df).collect_schema().names()
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON has it."""
+    return list(value) if isinstance(value, (tuple, list)) else value
 
 
 def _networks(shape: Shape, tensors: dict[str, np.ndarray], members: int) -> list[Network]:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from .._inspectable import Ahead, Inspectable
+from .._series.bands import quantiles_of
+from .._series.inputs import make_inputs
+from .._series.model import Source
+from .._series.scale import Scaled, scale, scale_future
+from .._series.windows import Origins
 from ..data import Panel
-from ._bands import quantiles_of
+from ._examples import as_tensors
 from ._network import pinball
-from ._scale import Scaled, scale, scale_future
-from ._windows import Origins, Windows
 
 if TYPE_CHECKING:
     from ._forecaster import GRUForecaster
@@ -28,18 +31,20 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
         known: read up to a horizon before the end, so that what came is known.
     """
     model, horizon = forecaster.model_, forecaster.horizon
-    windows = Windows(panel.values)
+    source = forecaster.derived_.source(panel, model.layout, horizon)
+    windows = source.windows
     origins = windows.ends(horizon if known else 0)
     origins = origins.where(windows.known_before(origins, 2))
     scaled = scale(windows.history(origins, model.scaling.context), model.scaling)
     truth = windows.future(origins, horizon)
-    network, count = model.networks[0], len(model.networks)
+    inputs = make_inputs(scaled, source.channels, origins, model.scaling)
+    network, count = forecaster.networks_[0], len(forecaster.networks_)
     layers = "layer" if network.shape.num_layers == 1 else "layers"
     words = panel.frequency.words.partition(",")[0]  # monthly, weekly
     notes = [] if count == 1 else [f"This is the first of {count} networks, whose mean it is."]
     return Inspectable(
         module=network,
-        inputs=tuple(torch.from_numpy(a) for a in (scaled.inputs, scaled.facts, scaled.season)),
+        inputs=as_tensors(inputs),
         title=(
             f"A forecaster of {horizon} steps: {network.shape.num_layers} {layers} of "
             f"{network.shape.hidden_size} units reading {model.scaling.input_length} steps, {words}"
@@ -47,7 +52,7 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
         labels=_labels(panel, origins, model.scaling.input_length),
         names=[panel.ids[i] for i in origins.series],
         values=windows.history(origins, model.scaling.input_length),
-        outcomes=_outcomes(forecaster, panel, windows, origins, truth),
+        outcomes=_outcomes(forecaster, panel, source, origins, truth),
         score=_first_step_ahead,
         score_words="the network's correction of the next step, in sizes of its usual error",
         loss=_loss(scaled, truth, quantiles_of(forecaster.levels)),
@@ -84,17 +89,17 @@ def _labels(panel: Panel, origins: Origins, length: int) -> list[list[str]]:
 def _outcomes(
     forecaster: GRUForecaster,
     panel: Panel,
-    windows: Windows,
+    source: Source,
     origins: Origins,
     truth: np.ndarray,
 ) -> list[Ahead]:
-    quantiles = forecaster.model_.forecast(windows, origins)
+    quantiles = forecaster.model_.forecast(source, origins)
     levels = sorted(forecaster.levels)
     nearest = int(np.argmin([abs(level - 80) for level in levels]))
     middle = len(levels)
     ahead = []
     for row, (series, step) in enumerate(zip(*origins, strict=True)):
-        times = panel.frequency.next(panel.times[series][step - 1], forecaster.horizon)
+        times = panel.stamps(series, step, forecaster.horizon)
         ahead.append(
             Ahead(
                 labels=stamps(times),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._series.windows import Windows
 from ..data import Panel
-from ._windows import Windows
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame

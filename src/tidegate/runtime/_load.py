@@ -16,6 +16,7 @@ _KINDS = {
     "language": ("_language", "Reader"),
     "classifier": ("_classifier", "Classifier"),
     "regressor": ("_classifier", "Regressor"),
+    "forecaster": ("_forecaster", "Forecaster"),
 }
 
 

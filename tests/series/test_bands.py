@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.forecast._bands import column_names, measure_widths, quantiles_of, stretch
+from tidegate._series.bands import column_names, measure_widths, quantiles_of, stretch
 
 LEVELS = (50, 80, 95)
 

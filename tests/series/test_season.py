@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.forecast._season import seasonal_indices
+from tidegate._series.season import seasonal_indices
 
 
 def history(context: int, season: np.ndarray, slope: float = 0.0) -> np.ndarray:

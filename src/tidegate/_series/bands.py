@@ -8,6 +8,8 @@ import numpy as np
 
 # With fewer held-back values than this, a width measured on them says little.
 _FEWEST = 200
+# In scales; a network that errs by nothing gives bands of nothing.
+_LEAST_DISTANCE = 1e-6
 
 
 def quantiles_of(levels: Sequence[float]) -> np.ndarray:
@@ -57,7 +59,8 @@ def measure_widths(answer: np.ndarray, truth: np.ndarray, quantiles: np.ndarray)
     error = (truth - answer[..., middle])[known]
     for i, quantile in enumerate(quantiles):
         if i != middle:
-            distance = (answer[..., i] - answer[..., middle])[known]
+            distance = np.abs(answer[..., i] - answer[..., middle])[known]
+            distance = np.copysign(np.maximum(distance, _LEAST_DISTANCE), quantile - 0.5)
             share = quantile if quantile > 0.5 else 1 - quantile
             widths[i] = max(np.quantile(error / distance, share), 0.0)
     return widths

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tidegate.forecast._scale import Scaling, scale, scale_future, unscale
+from tidegate._series.scale import Scaling, scale, scale_future, unscale
 
 SCALING = Scaling(horizon=5, season_length=4, context=64, input_length=12)
 PLAIN = Scaling(5, 4, 64, 12, log=False, season=False, trend=False)
@@ -35,7 +35,7 @@ def test_unscale_undoes_scale(scaling, seed):
 def test_a_factor_on_the_history_is_a_factor_on_the_forecast(seed, factor):
     history = histories(seed)
     one, other = scale(history, SCALING), scale(factor * history, SCALING)
-    np.testing.assert_allclose(other.inputs, one.inputs, atol=1e-5)
+    np.testing.assert_allclose(other.history, one.history, atol=1e-5)
     np.testing.assert_allclose(other.facts, one.facts, atol=1e-5)
     answer = np.random.default_rng(seed).standard_normal((6, 5))
     np.testing.assert_allclose(unscale(answer, other), factor * unscale(answer, one), rtol=1e-6)

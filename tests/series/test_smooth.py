@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.forecast._smooth import RATES, smooth
+from tidegate._series.smooth import RATES, smooth
 
 
 def smooth_one(z: np.ndarray, trend: bool) -> tuple[float, float, float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.forecast._windows import Origins, Windows
+from tidegate._series.windows import Origins, Windows
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 

@@ -15,11 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._season import seasonal_indices
-from ._smooth import smooth
+from .season import seasonal_indices
+from .smooth import Smoothed, damped_trend, smooth
 
 CHANNELS = 3  # residual, whether it is known, seasonal index
 FACTS = 5  # drift, smoothing rate, strength of the season, length, noise
+# Other forecasts that the network is shown, and may take its share of: half of the linear trend,
+# the level alone, the best damped trend, the mean of damped trends, the last value, the last step
+# going on, the last bend going on. The last two are exact for lines and parabolas, and wild else.
+CANDIDATES = 7
+STEADY = 5
 
 # The scale of a history is at least this share of its unit: what moves less stands still.
 _LEAST_SCALE = 0.01
@@ -29,6 +34,8 @@ _LARGEST_INPUT = 20.0
 _LEAST_SHARE = 1e-4
 # exp() of more is no forecast but an overflow.
 _LARGEST_LOG = 300.0
+# The share of the mean of damped trends in the forecast that the network corrects.
+_DAMPED = 1 / 3
 # Steps of history that smoothing looks back over; the smallest rate has forgotten older ones.
 _SMOOTHED = 240
 
@@ -44,7 +51,7 @@ class Scaling:
         input_length: steps of history that the network reads.
         log: take logarithms of histories that are positive throughout.
         season: remove the seasonal indices and put them back.
-        trend: let the level drift along half of the linear trend.
+        trend: let the level drift, along half of the linear trend and damped trends.
     """
 
     horizon: int
@@ -59,9 +66,10 @@ class Scaling:
 class Scaled(NamedTuple):
     """Histories as the network reads them, and how to turn its answers back, one row each."""
 
-    inputs: np.ndarray  # (rows, input_length, CHANNELS)
+    history: np.ndarray  # (rows, input_length, CHANNELS)
     facts: np.ndarray  # (rows, FACTS)
     season: np.ndarray  # (rows, horizon): what the season will add, in scales
+    candidates: np.ndarray  # (rows, CANDIDATES, horizon): distances from the base, in scales
     base: np.ndarray  # (rows, horizon): the forecast to which residuals are added
     scale: np.ndarray  # (rows,): the size of one residual
     weight: np.ndarray  # (rows,): what an error of one residual costs
@@ -82,22 +90,26 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
     length = scaling.season_length if scaling.season else 1
     indices, strength = seasonal_indices(z, length)
     adjusted = z - indices[:, np.arange(context) % length]
-    level, drift, rate, error = smooth(adjusted[:, -_SMOOTHED:], scaling.trend)
-    size = np.maximum(error, _LEAST_SCALE)
+    smoothed = smooth(adjusted[:, -_SMOOTHED:], scaling.trend)
+    size = np.maximum(smoothed.error, _LEAST_SCALE)
     season = indices[:, np.arange(context, context + scaling.horizon) % length]
+    candidates = _candidates(adjusted[:, -_SMOOTHED:], smoothed, log, scaling)
+    base = candidates[:, 0]
+    if scaling.trend:
+        base = (1 - _DAMPED) * base + _DAMPED * candidates[:, 3]
+    distances = (candidates - base[:, None]) / size[:, None, None]
     recent = slice(-scaling.input_length, None)
-    residual = (adjusted[:, recent] - level[:, None]) / size[:, None]
+    residual = (adjusted[:, recent] - smoothed.level[:, None]) / size[:, None]
     past_season = indices[:, np.arange(context)[recent] % length] / size[:, None]
     known = np.isfinite(residual)
     count = np.isfinite(z).sum(1)
-    ahead = np.arange(1, scaling.horizon + 1)
     return Scaled(
-        inputs=_cut(np.stack([np.where(known, residual, 0.0), known, past_season], -1)),
+        history=_cut(np.stack([np.where(known, residual, 0.0), known, past_season], -1)),
         facts=_cut(
             np.stack(
                 [
-                    drift * scaling.season_length / size,
-                    rate,
+                    smoothed.drift * scaling.season_length / size,
+                    smoothed.rate,
                     strength,
                     np.log(count) - 4,
                     np.log(size) + 3,
@@ -106,13 +118,41 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
             )
         ),
         season=_cut(season / size[:, None]),
-        base=season + level[:, None] + drift[:, None] * ahead,
+        candidates=_cut(distances),
+        base=season + base,
         # What never moved is forecast to stay.
-        scale=np.where(error > 0, size, 0.0),
+        scale=np.where(smoothed.error > 0, size, 0.0),
         weight=size / np.sqrt(np.maximum(_naive_error(z, scaling.season_length), _LEAST_SCALE)),
         unit=unit,
         log=log,
     )
+
+
+def _candidates(z: np.ndarray, smoothed: Smoothed, log: np.ndarray, scaling: Scaling) -> np.ndarray:
+    """The forecasts that `CANDIDATES` counts, (rows, CANDIDATES, horizon)."""
+    ahead = np.arange(1, scaling.horizon + 1)
+    theta = smoothed.level[:, None] + smoothed.drift[:, None] * ahead
+    level = smooth(z, trend=False).level if scaling.trend else smoothed.level
+    flat = np.repeat(level[:, None], scaling.horizon, 1)
+    damped, mean = damped_trend(z, scaling.horizon) if scaling.trend else (flat, flat)
+    return np.stack([theta, flat, damped, mean, *_go_on(z, flat, log, ahead)], 1)
+
+
+def _go_on(z: np.ndarray, flat: np.ndarray, log: np.ndarray, ahead: np.ndarray) -> list[np.ndarray]:
+    """The last value, step and bend, going on; in terms of the series, not of its logarithm."""
+    recent = np.concatenate([np.full((len(z), 3), np.nan), z], 1)[:, -3:]
+    recent = np.where(log[:, None], np.exp(recent), recent)
+    step, before = recent[:, 2] - recent[:, 1], recent[:, 1] - recent[:, 0]
+    last = recent[:, 2:] + 0.0 * ahead
+    line = last + step[:, None] * ahead
+    parabola = line + (step - before)[:, None] * ahead * (ahead + 1) / 2
+    found = []
+    for path, otherwise in ((last, flat), (line, flat), (parabola, flat)):
+        with np.errstate(invalid="ignore"):
+            logs = np.log(np.maximum(path, _LEAST_SHARE))
+        path = np.where(log[:, None], logs, path)
+        found.append(np.where(np.isfinite(path), path, otherwise))
+    return found
 
 
 def scale_future(future: np.ndarray, scaled: Scaled) -> np.ndarray:

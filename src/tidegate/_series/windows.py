@@ -14,7 +14,7 @@ class Origins(NamedTuple):
     series: np.ndarray
     step: np.ndarray
 
-    def where(self, which: np.ndarray) -> Origins:
+    def where(self, which: np.ndarray | np.bool) -> Origins:
         """Those that `which` selects."""
         return Origins(self.series[which], self.step[which])
 

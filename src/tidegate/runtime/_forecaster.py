@@ -1,0 +1,213 @@
+"""A saved forecaster without torch: arrays in, quantiles out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .._model_file import ModelFile
+from .._series.derived import Derived
+from .._series.inputs import Inputs
+from .._series.model import Model
+from .._series.scale import STEADY
+from .._series.shape import FIRST_STEP, Shape
+from ..data import Covariate, Frequency, Panel
+from ..errors import InputError
+from ..ops import gru
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from numpy.typing import ArrayLike
+
+Array = np.ndarray
+
+
+class Forecaster:
+    """What `GRUForecaster.save` wrote, forecasting with NumPy alone.
+
+    Example:
+        from tidegate.runtime import load
+
+        model = load("model.safetensors")
+        quantiles = model([[112.0, 118.0, 132.0, 129.0]])  # (series, horizon, quantiles)
+
+    Attributes:
+        horizon: steps that it forecasts.
+        quantiles: which quantiles it gives, in rising order, the median in the middle.
+        frequency: the calendar that it learnt.
+    """
+
+    def __init__(self, model: Model, derived: Derived, frequency: Frequency):
+        self.model = model
+        self.derived = derived
+        self.frequency = frequency
+        self.horizon = model.scaling.horizon
+        self.quantiles = model.quantiles
+
+    def __call__(
+        self,
+        values: Sequence[ArrayLike] | Panel,
+        times: Sequence[ArrayLike] | None = None,
+        covariates: Mapping[str, tuple[str, Sequence[ArrayLike]]] | None = None,
+    ) -> Float[Array, "series horizon quantiles"]:
+        """Forecast the steps after the end of each series.
+
+        Args:
+            values: one array a series, in order, NaN where a value is missing; or a `Panel`.
+            times: their time stamps, needed where the model reads gaps, the calendar or holidays.
+            covariates: by name: the role ("static", "past" or "future"), and one array a series;
+                what is known ahead has `horizon` more entries than the values.
+
+        Raises:
+            InputError: a series has no value or an infinite one, or what the model reads is not
+                there.
+        """
+        panel = values if isinstance(values, Panel) else self._panel(values, times, covariates)
+        self._require_ahead(panel)
+        source = self.derived.source(panel, self.model.layout, self.horizon)
+        return self.model.forecast(source, source.windows.ends())
+
+    def _panel(
+        self,
+        values: Sequence[ArrayLike],
+        times: Sequence[ArrayLike] | None,
+        covariates: Mapping[str, tuple[str, Sequence[ArrayLike]]] | None,
+    ) -> Panel:
+        series = [np.asarray(y, np.float64) for y in values]
+        for i, y in enumerate(series):
+            if y.ndim != 1 or not np.isfinite(y).any() or np.isinf(y).any():
+                raise InputError(
+                    f"series {i} must be one row of numbers, none infinite and not all missing"
+                )
+        ids = [str(i) for i in range(len(series))]
+        if times is None:
+            if self.derived.reads_time:
+                raise InputError("the model reads time stamps: give times, an array a series")
+            stamps = [np.arange(len(y)) for y in series]
+            panel = Panel(ids, stamps, series, self.frequency)
+        else:
+            panel = Panel.from_arrays(ids, times, series, self.frequency.name)
+        found = {
+            name: Covariate(role, [_entries(entries) for entries in arrays])
+            for name, (role, arrays) in (covariates or {}).items()
+        }
+        return Panel(panel.ids, panel.times, panel.values, self.frequency, covariates=found)
+
+    def _require_ahead(self, panel: Panel) -> None:
+        for name, covariate in panel.covariates.items():
+            if covariate.role != "future":
+                continue
+            for y, entries in zip(panel.values, covariate.values, strict=True):
+                if len(entries) < len(y) + self.horizon:
+                    raise InputError(
+                        f"covariate {name!r} is known ahead: {len(y) + self.horizon} entries are "
+                        f"needed for a series of {len(y)} values, and {len(entries)} were given"
+                    )
+
+    @classmethod
+    def from_file(cls, file: ModelFile) -> Self:
+        """The forecaster that a file of kind "forecaster" holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: its facts and arrays do not fit.
+        """
+        facts = file.facts
+        shape = Shape.from_facts(facts["shape"])
+        networks = []
+        for member in range(facts["arguments"]["members"]):
+            prefix = f"{member}."
+            mine = {
+                name.removeprefix(prefix): array
+                for name, array in file.tensors.items()
+                if name.startswith(prefix)
+            }
+            networks.append(_Network(shape, mine))
+        model = Model.from_facts(facts["model"], networks, file.tensors["correlation"])
+        derived = Derived.from_facts(facts["derived"])
+        return cls(model, derived, Frequency.parse(facts["frequency"]))
+
+
+class _Network:
+    """The network of `tidegate.forecast`, in NumPy."""
+
+    def __init__(self, shape: Shape, tensors: Mapping[str, Array]):
+        self.shape = shape
+        self.tensors = tensors
+        self.layers = [
+            [tensors[f"gru.{kind}_l{layer}"] for kind in _KINDS]
+            for layer in range(shape.num_layers)
+        ]
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "rows horizon quantiles"]:
+        shape = self.shape
+        columns = self._columns(inputs.numbers, inputs.codes, range(inputs.codes.shape[-1]))
+        steps = np.concatenate([inputs.history, *columns], -1, dtype=np.float32)
+        output = np.ascontiguousarray(steps.swapaxes(0, 1))
+        keep = self._keep(inputs.numbers)
+        for weights in self.layers:
+            output, _ = gru(output, None, *weights, keep=keep)
+        state = output[-1]
+        tail = inputs.history[:, inputs.history.shape[1] - shape.tail :, 0]
+        steady = inputs.candidates[:, :STEADY].reshape(len(state), -1)
+        seen = np.concatenate([state, inputs.facts, inputs.season, steady, tail], 1)
+        answer = self._linear("answer", _silu(self._linear("read", seen)))
+        size = shape.horizon * shape.answers
+        answer, logits = answer[:, :size], answer[:, size:]
+        answer = answer.reshape(-1, shape.horizon, shape.answers)
+        if shape.ahead_size:
+            answer = answer + self._effect(state, inputs)
+        median, below, above = np.split(answer, [1, 1 + shape.bands], 2)
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        median = median + np.einsum("rk,rkh->rh", weights, inputs.candidates)[..., None]
+        below = median - _softplus(below - FIRST_STEP).cumsum(2)
+        above = median + _softplus(above - FIRST_STEP).cumsum(2)
+        return np.concatenate([below[..., ::-1], median, above], 2)
+
+    def _linear(self, name: str, x: Array) -> Array:
+        return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+
+    def _columns(self, numbers: Array, codes: Array, which: Sequence[int]) -> list[Array]:
+        known = np.isfinite(numbers)
+        embedded = [
+            self.tensors[f"embeddings.{column}.weight"][codes[..., i]]
+            for i, column in enumerate(which)
+        ]
+        return [np.where(known, numbers, 0.0), known, *embedded]
+
+    def _keep(self, numbers: Array) -> Array | None:
+        if self.shape.gap < 0:
+            return None
+        gap = np.nan_to_num(numbers[..., self.shape.gap]).swapaxes(0, 1)
+        decay = np.maximum(gap[..., None] * self.tensors["decay"], 0.0)
+        return np.ascontiguousarray(np.exp(-decay), np.float32)
+
+    def _effect(self, state: Array, inputs: Inputs) -> Array:
+        shape, numbers = self.shape, inputs.numbers_ahead
+        columns = self._columns(numbers, inputs.codes_ahead, shape.categories_ahead)
+        if shape.gap_ahead >= 0:
+            gap = np.nan_to_num(numbers[..., shape.gap_ahead])
+            count = np.arange(1, shape.horizon + 1)
+            columns.append(np.log(np.exp(gap).cumsum(1) / count)[..., None])
+        before = np.concatenate([state, inputs.facts], 1)[:, None]
+        before = np.repeat(before, shape.horizon, 1)
+        seen = np.concatenate([before, *columns], -1)
+        return self._linear("effect_answer", _silu(self._linear("effect_read", seen)))
+
+
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def _entries(entries: Any) -> Array:
+    array = np.asarray(entries)
+    return array.astype(np.str_ if array.dtype.kind in "OU" else np.float64)
+
+
+def _silu(x: Array) -> Array:
+    return x / (1 + np.exp(-np.clip(x, -80, 80)))
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(x, 0)

@@ -1,0 +1,73 @@
+"""Time between steps: it is read where it varies, and changes nothing where it does not."""
+
+import numpy as np
+import pandas as pd
+
+from forecast_cases import frame, seasonal_series, small_forecaster
+from tidegate.forecast import GRUForecaster
+
+
+def decaying(count: int, length: int, seed: int) -> pd.DataFrame:
+    """A level seen at irregular moments, that falls back to 10 within some hours.
+
+    How far it has fallen at the next moment depends on the time until then, and on nothing else.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for i in range(count):
+        hours = rng.choice([1.0, 24.0], length)
+        level, levels = 20.0, []
+        for gap in hours:
+            keep = np.exp(-gap / 6)
+            noise = 4 * np.sqrt(1 - keep**2) * rng.standard_normal()
+            level = 20 + (level - 20) * keep + noise
+            levels.append(level)
+        minutes = np.round(60 * np.cumsum(hours) + rng.integers(0, 20, length))
+        stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, "min")
+        parts.append(pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": levels}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_gap_helps_where_it_tells_something():
+    df = decaying(24, 80, seed=0)
+    train, test = (df[df.unique_id.map(lambda u: int(u[1:]) % 3 == 0) == k] for k in (False, True))
+    settings = {"horizon": 1, "steps": 400, "hidden_size": 16, "batch_size": 64, "trust": 1.0}
+    error = {}
+    for gaps in (True, False):
+        model = GRUForecaster(num_layers=1, gaps=gaps, calendar=False, **settings).fit(train)
+        error[gaps] = 0.0
+        for back in range(1, 25):
+            ahead = test.groupby("unique_id").nth(-back)
+            past = test[test.groupby("unique_id").ds.rank(ascending=False) > back]
+            forecast = model.predict(past, future=ahead)
+            truth = forecast.merge(ahead, on=["unique_id", "ds"])
+            assert len(truth) == len(ahead)
+            error[gaps] += np.abs(truth.GRU - truth.y).mean()
+    assert error[True] < 0.95 * error[False]
+
+
+def test_on_a_regular_calendar_nothing_changes():
+    df = frame({f"s{i}": seasonal_series(i, 60) for i in range(4)}, freq="h")
+    one, other = (small_forecaster(gaps=gaps, calendar=False).fit(df) for gaps in (None, False))
+    assert one.model_.layout.columns == 0
+    pd.testing.assert_frame_equal(one.predict(), other.predict())
+
+
+def test_a_stock_is_never_forecast_for_a_saturday():
+    days = pd.bdate_range("2024-01-01", periods=120)
+    days = days.delete([0, 60])  # holidays
+    values = 100 + np.cumsum(np.random.default_rng(0).standard_normal(len(days)))
+    df = pd.DataFrame({"ds": days, "y": values})
+    model = small_forecaster().fit(df)
+    assert model.derived_.gap
+    forecast = model.predict()
+    assert (forecast.ds.dt.dayofweek < 5).all()
+    assert forecast.ds.to_list() == list(pd.bdate_range(days[-1], periods=7)[1:])
+
+
+def test_a_new_series_of_few_values_is_on_the_calendar_that_was_learnt():
+    days = pd.bdate_range("2024-01-01", periods=120)
+    values = 100 + np.cumsum(np.random.default_rng(0).standard_normal(len(days)))
+    model = small_forecaster().fit(pd.DataFrame({"ds": days, "y": values}))
+    few = pd.DataFrame({"ds": pd.to_datetime(["2024-08-01", "2024-08-02"]), "y": [3.0, 4.0]})
+    assert (model.predict(few).ds.dt.dayofweek < 5).all()
