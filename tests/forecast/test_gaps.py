@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 from forecast_cases import frame, seasonal_series, small_forecaster
+from tidegate._series.windows import Origins
+from tidegate.data import Panel
 from tidegate.forecast import GRUForecaster
 
 
@@ -29,21 +31,35 @@ def decaying(count: int, length: int, seed: int) -> pd.DataFrame:
 
 
 def test_the_gap_helps_where_it_tells_something():
-    df = decaying(24, 80, seed=0)
-    train, test = (df[df.unique_id.map(lambda u: int(u[1:]) % 3 == 0) == k] for k in (False, True))
-    settings = {"horizon": 1, "steps": 400, "hidden_size": 16, "batch_size": 64, "trust": 1.0}
+    df = decaying(150, 80, seed=0)
+    test = df.unique_id.map(lambda name: int(name[1:]) % 3 == 0)
+    settings = {"steps": 400, "hidden_size": 16, "num_layers": 1, "batch_size": 64, "trust": 1.0}
     error = {}
     for gaps in (True, False):
-        model = GRUForecaster(num_layers=1, gaps=gaps, calendar=False, **settings).fit(train)
-        error[gaps] = 0.0
-        for back in range(1, 25):
-            ahead = test.groupby("unique_id").nth(-back)
-            past = test[test.groupby("unique_id").ds.rank(ascending=False) > back]
-            forecast = model.predict(past, future=ahead)
-            truth = forecast.merge(ahead, on=["unique_id", "ds"])
-            assert len(truth) == len(ahead)
-            error[gaps] += np.abs(truth.GRU - truth.y).mean()
+        model = GRUForecaster(1, gaps=gaps, calendar=False, **settings).fit(df[~test])
+        assert model.frequency_.name.startswith("irregular")
+        # On series that it never saw, from many origins each.
+        panel = Panel.from_frame(df[test], freq="irregular")
+        source = model.derived_.source(panel, model.model_.layout, 1)
+        series, step = np.repeat(np.arange(len(panel)), 30), np.tile(np.arange(50, 80), len(panel))
+        origins = Origins(series, step)
+        forecast = model.model_.forecast(source, origins)[:, 0, 3]
+        error[gaps] = np.abs(forecast - source.windows.future(origins, 1)[:, 0]).mean()
     assert error[True] < 0.95 * error[False]
+
+
+def test_a_forecast_of_irregular_steps_is_for_the_moments_that_are_asked_for():
+    df = decaying(4, 60, seed=1)
+    model = small_forecaster(horizon=3).fit(df)
+    usual = model.predict()
+    last = df.groupby("unique_id").ds.max()
+    later = pd.concat(
+        pd.DataFrame({"unique_id": name, "ds": moment + pd.to_timedelta([1, 30, 90], "h")})
+        for name, moment in last.items()
+    )
+    asked = model.predict(future=later)
+    np.testing.assert_array_equal(asked.ds, later.ds)
+    assert (asked.GRU.to_numpy() != usual.GRU.to_numpy()).any()
 
 
 def test_on_a_regular_calendar_nothing_changes():

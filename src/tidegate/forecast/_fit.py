@@ -31,8 +31,9 @@ _MEMORY = 2**25
 _TIMES_SEEN, _FEWEST = 3, 4096
 # A history has a season and a little more before it is learnt from, if the series are that long.
 _MORE_THAN_A_SEASON, _LEAST_HISTORY = 2, 3
-# Series of which the end is tried on: enough to tell networks and widths apart.
-_TRIED = 4096
+# Origins that are tried on: enough to tell networks and widths apart. Where the last horizon of all
+# series is fewer values than this, so many horizons at most are held back, one after the other.
+_TRIED, _TRIED_VALUES, _HORIZONS = 4096, 1000, 8
 # Windows heavier than this share of all others count as this: no series rules the loss.
 _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
@@ -89,10 +90,10 @@ def fit_model(
 ) -> tuple[Model, list[Network], list[History]]:
     """Learn from all series.
 
-    A trial on all but the last `horizon` steps of each series says after how many batches to stop,
-    how far to trust the network, how wide the bands must be, and how errors go together; then the
-    networks are trained for so long on everything. Where the series are too short for a trial, it
-    is left out.
+    A trial on all but the last horizon (or horizons) of each series says after how many batches to
+    stop, how far to trust the network, how wide the bands must be, and how errors go together; then
+    the networks are trained for so long on everything. Where the series are too short for a trial,
+    it is left out.
 
     Returns:
         The model; its networks; and the histories of the trial, if there was one, and of the
@@ -103,7 +104,8 @@ def fit_model(
     """
     windows, horizon = source.windows, plan.scaling.horizon
     least = _least_history(windows, plan.scaling)
-    held_out = _held_out(windows, least, horizon, np.random.default_rng(plan.settings.seed))
+    folds = _folds(windows, least, horizon)
+    held_out = _held_out(windows, folds, plan, least)
     origins = _draw_origins(windows, plan, least)
     examples = make_examples(source, origins, plan.scaling)
     trust = TRUST if plan.trust is None else plan.trust
@@ -120,7 +122,7 @@ def fit_model(
     watch.total = (trials + plan.members) * plan.settings.steps
     histories = []
     if held_out is not None:
-        hidden = _is_held_back(windows, origins, horizon)
+        hidden = _is_held_back(windows, origins, horizon, folds * horizon)
         validation = make_examples(source, held_out, plan.scaling)
         network, history = _train(source, plan, 0, examples.without(hidden), validation, watch)
         model.networks = [as_function(network)]
@@ -163,15 +165,25 @@ def _least_history(windows: Windows, scaling: Scaling) -> int:
     return least
 
 
-def _held_out(
-    windows: Windows, least: int, horizon: int, rng: np.random.Generator
-) -> Origins | None:
-    """Origins at the end of each series to try on; None if that leaves too little to learn from."""
-    if windows.lengths.max() < least + 2 * horizon:
+def _folds(windows: Windows, least: int, horizon: int) -> int:
+    """How many horizons to hold back; 0 if that leaves too little to learn from."""
+    values = len(windows.lengths) * horizon
+    wish = min(-(-_TRIED_VALUES // values), _HORIZONS)
+    most = (int(windows.lengths.max()) - least) // horizon - 1
+    # The more is held back, the less of the latest is learnt from in the trial.
+    return max(min(wish, most // 2 if most > 1 else most), 0)
+
+
+def _held_out(windows: Windows, folds: int, plan: Plan, least: int) -> Origins | None:
+    """Origins in the last horizons of each series to try on; None if there are none."""
+    horizon = plan.scaling.horizon
+    if not folds:
         return None
-    origins = windows.ends(horizon)
+    ends = [windows.ends(horizon * fold) for fold in range(1, folds + 1)]
+    origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
     origins = origins.where(windows.known_before(origins, least))
     known = np.isfinite(windows.future(origins, horizon)).any(1)
+    rng = np.random.default_rng(plan.settings.seed)
     some = np.sort(rng.permutation(np.flatnonzero(known))[:_TRIED])
     return origins.where(some) if len(some) else None
 
@@ -187,10 +199,10 @@ def _draw_origins(windows: Windows, plan: Plan, least: int) -> Origins:
     return origins.where(known)
 
 
-def _is_held_back(windows: Windows, origins: Origins, horizon: int) -> np.ndarray:
-    """Which steps after each origin are among the last `horizon` of their series."""
+def _is_held_back(windows: Windows, origins: Origins, horizon: int, last: int) -> np.ndarray:
+    """Which of the `horizon` steps after each origin are among the `last` of their series."""
     step = origins.step[:, None] + np.arange(horizon)
-    return step >= (windows.lengths[origins.series] - horizon)[:, None]
+    return step >= (windows.lengths[origins.series] - last)[:, None]
 
 
 def _train(
