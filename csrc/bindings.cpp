@@ -90,6 +90,11 @@ class Weights {
   Packed<double> f64_{};
 };
 
+void require_native(const Weights& w, address tokens) {
+  if (tokens && w.storage() != stored_native)
+    throw std::invalid_argument("tokens: weights stored natively expected");
+}
+
 void require_lengths(address offsets, address lengths) {
   if (offsets && !lengths)
     throw std::invalid_argument("lengths: expected beside offsets, but they are absent");
@@ -134,6 +139,7 @@ struct Input {
   address saved;
   address zone;
   index zone_time, zone_batch, zone_unit;
+  address tokens;
 };
 
 template <class T>
@@ -147,6 +153,7 @@ Call<T> call_of(const Weights& w, int direction, const Input& in) {
   c.x = as<const T>(in.x);
   c.x_time = in.x_time;
   c.x_batch = in.x_batch;
+  c.tokens = as<const std::int64_t>(in.tokens);
   c.offsets = as<const std::int64_t>(in.offsets);
   c.lengths = as<const std::int64_t>(in.lengths);
   c.keep = as<const T>(in.keep);
@@ -186,13 +193,14 @@ void gru_forward(const Weights& forward, const Weights* reverse, int threads, in
                  address lengths, address keep, index keep_time, index keep_batch, index keep_unit,
                  address mask, address h_0, address output, index output_time, index output_batch,
                  address h_n, address saved, address gates, index gates_gate, address zone,
-                 index zone_time, index zone_batch, index zone_unit) {
+                 index zone_time, index zone_batch, index zone_unit, address tokens) {
   require_pair(forward, reverse);
   require_lengths(offsets, lengths);
+  require_native(forward, tokens);
   const Input in{time,      batch,      x,           x_time,       x_batch,   offsets,
                  lengths,   keep,       keep_time,   keep_batch,   keep_unit, mask,
                  h_0,       output,     output_time, output_batch, saved,     zone,
-                 zone_time, zone_batch, zone_unit};
+                 zone_time, zone_batch, zone_unit,   tokens};
   nb::gil_scoped_release release;
   if (forward.is_double())
     forward_as<double>(forward, reverse, threads, in, h_n, gates, gates_gate);
@@ -249,15 +257,16 @@ void gru_backward(const Weights& forward, const Weights* reverse, int threads, i
                   index d_gates_batch, address d_x, index d_x_time, index d_x_batch, address d_h_0,
                   address d_keep, address d_weight_ih, address d_weight_hh, address d_bias_ih,
                   address d_bias_hh, address zone, index zone_time, index zone_batch,
-                  index zone_unit) {
+                  index zone_unit, address tokens) {
   require_pair(forward, reverse);
   require_lengths(offsets, lengths);
+  require_native(forward, tokens);
   if (!forward.backward() || (reverse && !reverse->backward()))
     throw std::invalid_argument("gru_backward: Weights packed with backward=True expected");
   const Input in{time,      batch,      x,           x_time,       x_batch,   offsets,
                  lengths,   keep,       keep_time,   keep_batch,   keep_unit, mask,
                  h_0,       output,     output_time, output_batch, saved,     zone,
-                 zone_time, zone_batch, zone_unit};
+                 zone_time, zone_batch, zone_unit,   tokens};
   const Gradients g{d_output,     d_output_time, d_output_batch, d_h_n,       d_gates,
                     d_gates_gate, d_gates_time,  d_gates_batch,  d_x,         d_x_time,
                     d_x_batch,    d_h_0,         d_keep,         d_weight_ih, d_weight_hh,
@@ -360,7 +369,7 @@ NB_MODULE(_kernels, m) {
         "batch"_a, "x"_a, "x_time"_a, "x_batch"_a, "offsets"_a, "lengths"_a, "keep"_a,
         "keep_time"_a, "keep_batch"_a, "keep_unit"_a, "mask"_a, "h_0"_a, "output"_a,
         "output_time"_a, "output_batch"_a, "h_n"_a, "saved"_a, "gates"_a, "gates_gate"_a,
-        "zone"_a = 0, "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0);
+        "zone"_a = 0, "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0, "tokens"_a = 0);
   m.def("gru_backward", &gru_backward, "forward"_a, "reverse"_a.none(), "threads"_a, "time"_a,
         "batch"_a, "x"_a, "x_time"_a, "x_batch"_a, "offsets"_a, "lengths"_a, "keep"_a,
         "keep_time"_a, "keep_batch"_a, "keep_unit"_a, "mask"_a, "h_0"_a, "output"_a,
@@ -368,7 +377,7 @@ NB_MODULE(_kernels, m) {
         "d_output_batch"_a, "d_h_n"_a, "d_gates"_a, "d_gates_gate"_a, "d_gates_time"_a,
         "d_gates_batch"_a, "d_x"_a, "d_x_time"_a, "d_x_batch"_a, "d_h_0"_a, "d_keep"_a,
         "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a, "zone"_a = 0,
-        "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0);
+        "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0, "tokens"_a = 0);
 
   nb::class_<Cell>(m, "Cell")
       .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,

@@ -141,7 +141,11 @@ struct Places {
     const index t = time(step, i);
     return c.offsets ? (c.offsets[t] + row(i)) * row_stride : t * time_stride + row(i) * row_stride;
   }
-  const T* x(index step, index i) const { return c.x + at(step, i, c.x_time, c.x_batch); }
+  // The row of x; or where its token is, which only `gather` and `scatter` read.
+  const T* x(index step, index i) const {
+    const index place = at(step, i, c.x_time, c.x_batch);
+    return c.tokens ? reinterpret_cast<const T*>(c.tokens + place) : c.x + place;
+  }
   T* output(index step, index i) const {
     return c.output + at(step, i, c.output_time, c.output_batch);
   }
@@ -277,6 +281,16 @@ std::size_t forward_shared(const Call<T>& c, const Slice& s) {
   return shared.used;
 }
 
+// W_i x + b_i of some cells, for some vectors of gates; of tokens, columns of W_i.
+template <class T, class S>
+void input_product(const Call<T>& c, const Layout<T, S>& l, index v0, index v1, index cells,
+                   const T* const* inputs, T* x_gates, index x_row) {
+  const T* bias = l.bias_x;
+  if constexpr (std::is_same_v<T, S>)
+    if (c.tokens) return gather(l.ih, v0, v1, cells, inputs, bias, x_gates, x_row);
+  product(l.ih, v0, v1, cells, inputs, x_gates, x_row, bias, 0);
+}
+
 template <class T, class S>
 void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
                   index step, index rows, const T* x_gates, Slice& s) {
@@ -354,8 +368,8 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
       rows = at.alive(step, rows);
       for (index i = 0; i < rows; ++i) b.inputs[cells++] = at.x(step, i);
     }
-    product(l.ih, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs, b.x_gates,
-            x_row, static_cast<const T*>(l.bias_x), 0);
+    input_product(c, l, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs,
+                  b.x_gates, x_row);
     const T* x_gates = b.x_gates;
     rows = at.alive(begin, s.count);
     for (index step = begin; step < end; ++step) {
@@ -536,8 +550,7 @@ struct Backward {
     for (index from = 0; from < cells; from += product_rows) {
       const index n = cells - from < product_rows ? cells - from : product_rows;
       const index h_row = hh_gates * l.width;
-      product(l.ih, g0 * x_group, g1 * x_group, n, b.inputs + from, b.x_gates, gates_row,
-              static_cast<const T*>(l.bias_x), 0);
+      input_product(c, l, g0 * x_group, g1 * x_group, n, b.inputs + from, b.x_gates, gates_row);
       product(l.hh, g0 * h_group, g1 * h_group, n, b.operands + from, b.h_gates, h_row, none, 0);
       const auto each = [&](auto f) {
         for (index i = 0; i < n; ++i)
@@ -676,7 +689,10 @@ struct Backward {
   void weight_gradients(index cells) {
     const WeightGradients<T> sum(l, b.weights + b.part * b.part_size);
     const index x_group = l.gates * group_vectors, h_group = hh_gates * group_vectors;
-    outer(sum.ih, g0 * x_group, g1 * x_group, cells, b.inputs, b.d_x, gates_row);
+    if (c.tokens)
+      scatter(sum.ih, g0 * x_group, g1 * x_group, cells, b.inputs, b.d_x, gates_row);
+    else
+      outer(sum.ih, g0 * x_group, g1 * x_group, cells, b.inputs, b.d_x, gates_row);
     outer(sum.hh, g0 * h_group, g1 * h_group, cells, b.operands, b.d_h, hh_gates * l.width);
     if (before)
       outer(sum.hh_n, g0 * group_vectors, g1 * group_vectors, cells, b.gated_rows, b.d_n, l.width);

@@ -39,6 +39,8 @@ struct Call {
   bool reverse;  // each row from its own end to its beginning
   const T* x;    // IN   (time, batch, input)
   index x_time, x_batch;
+  const std::int64_t*
+      tokens;  // IN  (time, batch), in place of x: x is one at this input, else zero
   const std::int64_t* offsets;  // IN  (time,): step t begins at row offsets[t] of x and output
   const std::int64_t* lengths;  // IN  (batch,)
   const T* keep;  // IN   (time, batch, hidden or 1): h <- keep * h before each step

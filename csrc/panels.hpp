@@ -59,6 +59,13 @@ Panels<T> plain_panels(index k, index columns) {
   return {nullptr, k, vectors, balanced_width(vectors), nullptr};
 }
 
+// Where vector v of row k begins.
+template <class T>
+TIDEGATE_INLINE T* at(const Panels<T>& w, index k, index v) {
+  const index p = v / w.width;
+  return w.panel(p) + (k * w.panel_width(p) + v % w.width) * lanes<T>;
+}
+
 // Where unit `unit` of gate `gate` stands among the columns.
 template <class T>
 TIDEGATE_INLINE index column(index unit, index gate, index gates) {
@@ -368,6 +375,32 @@ void outer(const Panels<T>& sum, index v0, index v1, index cells, const T* const
       if (n == 4) outer_panel<T, 4>(cells, x, sum.k, in, d_row, out, row);
     }
     v += n;
+  }
+}
+
+// ---- one-hot rows, each by the place of its one ----------------------------------------------
+
+// c[i] = w[tokens[i]] + bias, for vectors [v0, v1): the product of one-hot rows.
+template <class T>
+void gather(const Panels<T>& w, index v0, index v1, index rows, const T* const* tokens,
+            const T* bias, T* c, index c_row) {
+  for (index i = 0; i < rows; ++i) {
+    const index k = *reinterpret_cast<const std::int64_t*>(tokens[i]);
+    for (index v = v0; v < v1; ++v)
+      store(c + i * c_row + v * lanes<T>, load(at(w, k, v)) + load(bias + v * lanes<T>));
+  }
+}
+
+// sum[tokens[i]] += d[i], for vectors [v0, v1): the outer product with one-hot rows.
+template <class T>
+void scatter(const Panels<T>& sum, index v0, index v1, index rows, const T* const* tokens,
+             const T* d, index d_row) {
+  for (index i = 0; i < rows; ++i) {
+    const index k = *reinterpret_cast<const std::int64_t*>(tokens[i]);
+    for (index v = v0; v < v1; ++v) {
+      T* here = at(sum, k, v);
+      store(here, load(here) + load(d + i * d_row + v * lanes<T>));
+    }
   }
 }
 

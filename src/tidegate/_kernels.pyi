@@ -85,6 +85,8 @@ def gru_forward(
     zone_time: int = 0,
     zone_batch: int = 0,
     zone_unit: int = 0,  # 0: one number for all units
+    tokens: int = 0,  # int64 (time, batch), strides x_time and x_batch, each below input, in place
+    #                   of x (then 0), of weights stored natively: x is one at this place, else zero
 ) -> None:
     """Run one layer over a sequence, in one or both directions."""
 
@@ -131,6 +133,7 @@ def gru_backward(
     zone_time: int = 0,
     zone_batch: int = 0,
     zone_unit: int = 0,
+    tokens: int = 0,  # d_x must be 0 then
 ) -> None:
     """Gradients of one layer; arguments as given to `gru_forward`, and its results."""
 

@@ -91,7 +91,8 @@ class LanguageModel(Estimator):
         tokens_per_second_: read in training, validations and all.
 
     Example:
-        >>> model = LanguageModel(hidden_size=16, steps=60, context_length=10, batch_size=4)
+        >>> sizes = {"hidden_size": 32, "context_length": 10, "batch_size": 4}
+        >>> model = LanguageModel(steps=60, learning_rate=0.03, **sizes)
         >>> model = model.fit("the tide comes in, the tide goes out\\n" * 40)
         >>> model.perplexity("the tide goes out") < 10
         True

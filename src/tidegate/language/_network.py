@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn import GRU
+from ..nn._tokens import gru_of_embedding
 from ._loss import cross_entropy
 
 CELLS = ("gru", "lstm", "rnn")
+# From so many steps a token on, what the first layer reads is worked out once a token.
+_STEPS_A_TOKEN = 4
 States = list[Tensor]
 
 
@@ -90,11 +93,16 @@ class Network(nn.Module):
 
     def read(self, tokens: Tensor, states: States) -> tuple[Tensor, States]:
         """What the scores after each token are made of (time, batch, features), and the states."""
-        x = _same_at_all_steps(
-            self.embedding(tokens), self.chances.embedding_dropout, self.training
-        )
-        keep = (tokens != self.shape.boundary).to(x.dtype) if self.shape.lines else None
-        output, states = self._layers(x, states, keep)
+        keep = None
+        if self.shape.lines:
+            keep = (tokens != self.shape.boundary).to(self.bias.dtype)
+        if self._few(tokens):
+            table = self.embedding.weight
+            output, states = gru_of_embedding(self.cells, tokens, table, states, keep)
+        else:
+            x, dropped = self.embedding(tokens), self.chances.embedding_dropout
+            x = _same_at_all_steps(x, dropped, self.training)
+            output, states = self._layers(x, states, keep)
         output = _same_at_all_steps(output, self.chances.dropout, self.training)
         return (self.project(output) if hasattr(self, "project") else output), states
 
@@ -108,6 +116,14 @@ class Network(nn.Module):
         output, states = self.read(tokens, states)
         rows = output.reshape(-1, output.size(-1))
         return cross_entropy(rows, self.scores_weight, self.bias, targets.reshape(-1)), states
+
+    def _few(self, tokens: Tensor) -> bool:
+        """Whether the first layer's input product is worked out once a token, not once a step."""
+        if not isinstance(self.cells, GRU) or tokens.device.type != "cpu":
+            return False
+        if self.training and self.chances.embedding_dropout:
+            return False  # each row drops other features
+        return _STEPS_A_TOKEN * self.shape.vocab_size <= tokens.numel()
 
     def _layers(self, x: Tensor, states: States, keep: Tensor | None) -> tuple[Tensor, States]:
         if self.shape.cell == "gru" and isinstance(self.cells, GRU):
