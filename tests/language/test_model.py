@@ -17,6 +17,7 @@ from tidegate._model_file import read_model
 from tidegate._text import Reader
 from tidegate.errors import InputError
 from tidegate.language import LanguageModel
+from tidegate.language._network import Network, Regularisers, Shape
 from tidegate.runtime import load
 
 VARIANTS = {
@@ -56,7 +57,7 @@ def test_it_learns(model):
 
 
 def test_without_torch_it_is_the_same(model):
-    tokens = model.reader_._begin("the tide\nand the sea")
+    tokens = model.reader_.tokens_of("the tide\nand the sea")
     with torch.no_grad():
         scores = model.network_(torch.from_numpy(tokens)[:, None])[:, 0].double()
     ours = model.reader_(tokens)
@@ -65,14 +66,14 @@ def test_without_torch_it_is_the_same(model):
 
 
 def test_token_by_token_it_is_the_same(model):
-    tokens = model.reader_._begin("the tide\nand the sea")
+    tokens = model.reader_.tokens_of("the tide\nand the sea")
     stream, whole = model.reader_.stream(), model.reader_(tokens)
     steps = [stream.step(tokens[i : i + 1])[0] for i in range(len(tokens))]
     np.testing.assert_allclose(np.stack(steps), whole, atol=2e-5)
 
 
 def test_chunks_are_the_whole(model):
-    tokens = model.reader_._begin("the tide\nand the sea")
+    tokens = model.reader_.tokens_of("the tide\nand the sea")
     whole, stream = model.reader_(tokens), model.reader_.stream()
     for begin, end in itertools.pairwise((0, 2, 3, len(tokens) - 1, len(tokens))):
         last = stream.read(tokens[begin:end])
@@ -117,7 +118,7 @@ def test_long_texts_are_scored_in_pieces(monkeypatch):
 def test_the_next_token_is_foreseen(model):
     p = model.reader_.next("the tide")
     assert p.sum() == pytest.approx(1)
-    stream = model.reader_(model.reader_._begin("the tide"))[-1]
+    stream = model.reader_(model.reader_.tokens_of("the tide"))[-1]
     np.testing.assert_allclose(p, np.exp(stream), atol=1e-5)
 
 
@@ -157,7 +158,7 @@ def test_a_wide_beam_finds_the_best():
     model = fitted("characters")
     size = model.tokenizer_.size
     stream = model.reader_.stream()
-    first = stream.read(model.reader_._begin("th"))[0]
+    first = stream.read(model.reader_.tokens_of("th"))[0]
     stream = stream.take(np.zeros(size, int))
     second = stream.step(np.arange(size))
     pairs = first[:, None] + second
@@ -179,7 +180,7 @@ def test_gates_come_with_each_token():
     assert all(((gate > 0) & (gate < 1)).all() for gate in (*gates.update, *gates.reset))
     again = model.gates(text)
     np.testing.assert_allclose(again.new[1], gates.new[1], atol=1e-6)
-    tokens = torch.from_numpy(model.reader_._begin(text))[:, None]
+    tokens = torch.from_numpy(model.reader_.tokens_of(text))[:, None]
     x = model.network_.embedding(tokens)
     seen = model.network_.cells(x, return_gates=True).gates
     np.testing.assert_allclose(again.update[1], seen.update[1][1:, 0].detach(), atol=1e-5)
@@ -363,3 +364,55 @@ def test_any_prompt_is_gone_on_from(text):
         written = fitted(name).sample(text, 3)
         assert written.startswith(text)
         assert np.isfinite(fitted(name).score(text).log_probs).all()
+
+
+def test_the_first_layer_reads_columns_as_it_reads_an_embedding():
+    torch.manual_seed(0)
+    for options in ({}, {"lines": True, "reset": "none"}, {"hidden_sizes": (9, 7)}):
+        shape = Shape(**({"vocab_size": 6, "embedding_size": 5, "hidden_sizes": (8, 8)} | options))
+        network = Network(shape).double()
+        tokens, states = torch.randint(6, (13, 3)), network.states(3)
+        assert network._few(tokens)
+        results = []
+        for columns in (False, True):
+            output, after = network.read(tokens, states, columns=columns)
+            gradients = torch.autograd.grad(
+                output.square().sum(), tuple(network.cells.parameters())
+            )
+            results.append((output, *after, *gradients))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_columns_are_dropped_as_the_layer_drops():
+    shape = Shape(vocab_size=6, embedding_size=5, hidden_sizes=(8, 8))
+    for name in ("dropout", "recurrent_dropout", "weight_dropout"):
+        network = Network(shape, Regularisers(**{name: 0.5})).train()
+        tokens, states = torch.randint(6, (13, 3)), network.states(3)
+        results = []
+        for columns in (False, True):
+            torch.manual_seed(1)
+            results.append(network.read(tokens, states, columns=columns)[0])
+        torch.testing.assert_close(*results)
+
+
+def test_inspection_sees_the_same_gates():
+    inspect = pytest.importorskip("tidegate.inspect")
+    model, text = fitted("two sizes"), "the tide goes out"
+    seen, ours = inspect.gates(model, text), model.gates(text)
+    assert len(seen.layers) == 2
+    for layer, update in zip(seen.layers, ours.update, strict=True):
+        np.testing.assert_allclose(layer.update[1:, 0], update, atol=1e-5)
+    item = model._inspectable(text)
+    scores = item.module.double()(*item.inputs)
+    item.module.float()
+    assert "".join(item.labels[0]) == "⏎" + text
+    choices = item.outcomes[0]
+    assert len(choices) == scores.size(1) == len(text) + 1
+    assert choices[3].truth == text[3]
+    likeliest = scores[0, 3].softmax(-1).max().item()
+    assert choices[3].chances[0] == pytest.approx(likeliest, abs=1e-5)
+    assert np.exp(item.score(scores, 3).item()) == pytest.approx(likeliest, abs=1e-5)
+    mean = -model.score(text).log_probs.mean()
+    assert item.loss(scores).item() == pytest.approx(mean, abs=1e-4)
+    assert model._inspectable(None).labels[0][0] == "⏎"

@@ -205,7 +205,7 @@ class Reader:
         Raises:
             ValueError: an argument is out of range.
         """
-        tokens = self._begin(prompt)
+        tokens = self.tokens_of(prompt)
         chosen = list(self._choose(tokens, length, temperature, top_k, top_p, seed))
         decoder = self.tokenizer.decoder()
         for token in tokens[1:]:
@@ -225,7 +225,7 @@ class Reader:
         seed: int = 0,
     ) -> Iterator[str]:
         """As `sample`, but what follows the prompt comes piece by piece, a piece for each token."""
-        tokens = self._begin(prompt)
+        tokens = self.tokens_of(prompt)
         decoder = self.tokenizer.decoder()
         for token in tokens[1:]:
             decoder.feed(int(token))
@@ -293,7 +293,7 @@ class Reader:
         """
         if width < 1 or length < 1:
             raise ValueError(f"width and length must be at least 1, got {width} and {length}")
-        tokens = self._begin(prompt)
+        tokens = self.tokens_of(prompt)
         stream = self.stream()
         log_probs = stream.read(tokens)
         beams, totals = [[]], np.zeros(1)
@@ -320,16 +320,17 @@ class Reader:
         Raises:
             ValueError: the model is no GRU.
         """
-        return self._gates(self._begin(text))
+        return self._gates(self.tokens_of(text))
 
     def next(self, text: str) -> np.ndarray:
         """Probabilities of all tokens after a text, float64."""
-        return np.exp(self.stream().read(self._begin(text))[0])
+        return np.exp(self.stream().read(self.tokens_of(text))[0])
+
+    def tokens_of(self, text: str) -> np.ndarray:
+        """The tokens of a text as the model reads it: the end of a line comes before it."""
+        return np.concatenate([[self.tokenizer.boundary], self.tokenizer.encode(text)])
 
     # ---- inside --------------------------------------------------------------------------------
-
-    def _begin(self, text: str) -> np.ndarray:
-        return np.concatenate([[self.tokenizer.boundary], self.tokenizer.encode(text)])
 
     def _after(self, prompt: str, tokens: np.ndarray, chosen: list[int]) -> str:
         decoder = self.tokenizer.decoder()

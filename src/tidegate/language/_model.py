@@ -15,6 +15,7 @@ import torch
 
 from .. import __version__
 from .._estimator import Estimator
+from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
 from .._text import (
     LANGUAGE,
@@ -31,6 +32,7 @@ from ..errors import InputError
 from ..train import History, Progress, Settings
 from ._corpus import Corpus, Rows, Tokens, read_corpus
 from ._fit import Plan, Watch, fit_network, reader_of
+from ._looked_into import look_into
 from ._network import CELLS, Network, Regularisers, Shape
 
 _VALIDATIONS = 20
@@ -351,6 +353,9 @@ class LanguageModel(Estimator):
         self.tokenizer_ = self.reader_.tokenizer
         self.history_ = History()
         return self
+
+    def _inspectable(self, input: str | None = None, *, known: bool = False) -> Inspectable:
+        return look_into(self._reader(), self.network_, self.history_, input)
 
     def _check_arguments(self) -> None:
         if self.cell not in CELLS:

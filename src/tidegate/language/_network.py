@@ -91,12 +91,15 @@ class Network(nn.Module):
         sizes = [size for size in self.shape.hidden_sizes for _ in range(both)]
         return [self.bias.new_zeros(1, batch, size) for size in sizes]
 
-    def read(self, tokens: Tensor, states: States) -> tuple[Tensor, States]:
-        """What the scores after each token are made of (time, batch, features), and the states."""
+    def read(self, tokens: Tensor, states: States, columns: bool = False) -> tuple[Tensor, States]:
+        """What the scores after each token are made of (time, batch, features), and the states.
+
+        With `columns`, the first layer may go around the embedding and around `self.cells`.
+        """
         keep = None
         if self.shape.lines:
             keep = (tokens != self.shape.boundary).to(self.bias.dtype)
-        if self._few(tokens):
+        if columns and self._few(tokens):
             table = self.embedding.weight
             output, states = gru_of_embedding(self.cells, tokens, table, states, keep)
         else:
@@ -113,7 +116,7 @@ class Network(nn.Module):
 
     def loss(self, tokens: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         """Mean negative log-probability of the targets, (time, batch) as the tokens."""
-        output, states = self.read(tokens, states)
+        output, states = self.read(tokens, states, columns=True)
         rows = output.reshape(-1, output.size(-1))
         return cross_entropy(rows, self.scores_weight, self.bias, targets.reshape(-1)), states
 
