@@ -9,6 +9,7 @@ perdt_train.txt, perdt_dev.txt and perdt_test.txt; a text that is not there is l
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def main(folder: Path, *, only: str = "", seconds: float = 60.0, threads: int = 
 
     Args:
         folder: Where the texts are.
-        only: Runs whose text and label begin with this, such as "verse gru".
+        only: Runs whose text and label match this pattern, such as "verse (gru$|rnn)".
         seconds: Processor time of a cell in the comparison.
         threads: Number of threads.
     """
@@ -145,7 +146,7 @@ def main(folder: Path, *, only: str = "", seconds: float = 60.0, threads: int = 
     rows = [
         train(run, there[run.text], threads)
         for run in runs(seconds)
-        if run.text in there and f"{run.text} {run.label}".startswith(only)
+        if run.text in there and re.match(only, f"{run.text} {run.label}")
     ]
     print(". ".join(machine.describe().values()) + f". {threads} threads.\n")
     heads = ["text", "cell", "parameters", "steps", "seconds of processor time"]
