@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tidegate.language._loss import cross_entropy
 from tidegate.language._network import Network, Shape, Trainee
+from tidegate.nn import GRU
 from tidegate.nn._tokens import gru_of_embedding
 
 app = App(help=__doc__)
@@ -30,7 +31,7 @@ ALLOWED = 1e-4
 class Torch(nn.Module):
     """The same model as anyone writes it: `nn.Embedding`, `nn.GRU`, `F.cross_entropy`."""
 
-    def __init__(self, shape: Shape, cell: type[nn.RNNBase] = nn.GRU):
+    def __init__(self, shape: Shape, cell: type[nn.GRU | nn.LSTM] = nn.GRU):
         super().__init__()
         self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
         self.cells = cell(shape.embedding_size, shape.hidden_sizes[0], len(shape.hidden_sizes))
@@ -144,7 +145,7 @@ def parts(case: Case, seconds: float) -> dict[str, float]:
     batch = draw()
 
     def layers() -> None:
-        if network._few(batch[:-1]):
+        if isinstance(network.cells, GRU) and network._few(batch[:-1]):
             output, _ = gru_of_embedding(network.cells, batch[:-1], table, states, None)
         else:
             output, _ = network._layers(network.embedding(batch[:-1]), states, None)

@@ -115,7 +115,7 @@ def train(run: Run, text: Text, threads: int) -> list[str]:
         begun = time.process_time()
         model = LanguageModel(**run.options, steps=steps).fit(training, validation)
         spent = time.process_time() - begun
-    loss = model.history_.best[1]
+    loss = math.log(model.perplexity_ or math.nan)
     row = [
         run.text,
         run.label,

@@ -99,7 +99,7 @@ class Network(nn.Module):
         keep = None
         if self.shape.lines:
             keep = (tokens != self.shape.boundary).to(self.bias.dtype)
-        if columns and self._few(tokens):
+        if columns and isinstance(self.cells, GRU) and self._few(tokens):
             table = self.embedding.weight
             output, states = gru_of_embedding(self.cells, tokens, table, states, keep)
         else:
@@ -122,7 +122,7 @@ class Network(nn.Module):
 
     def _few(self, tokens: Tensor) -> bool:
         """Whether the first layer's input product is worked out once a token, not once a step."""
-        if not isinstance(self.cells, GRU) or tokens.device.type != "cpu":
+        if tokens.device.type != "cpu":
             return False
         if self.training and self.chances.embedding_dropout:
             return False  # each row drops other features

@@ -58,37 +58,34 @@ def gru_of_tokens(layer: TokenLayer, reset: str) -> tuple[Tensor, Tensor]:
     return _TokenFunction.apply(reset, torch.is_grad_enabled(), *layer)
 
 
+_NO_GATES, _NO_ZONE = (0, 0, 0, 0), (0, 0, 0, 0)
+
+
 class _TokenFunction(Function):
     """The kernels, told where the ones are."""
 
     @staticmethod
-    def forward(ctx, reset: str, save: bool, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx, reset: str, save: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         given = TokenLayer(*tensors)
-        layer, plan = _as_layer(given), Plan(reset)
-        forward, _ = pack(layer, plan, backward=save)
+        layer = _as_layer(given)
+        forward, _ = pack(layer, Plan(reset), backward=save)
         time, batch = given.tokens.shape
-        hidden = given.weight_hh.size(1)
-        output = given.h_0.new_empty(time, batch, hidden)
+        output = given.h_0.new_empty(time, batch, given.h_0.size(-1))
+        saved = output.new_empty(_kernels.saved_size(forward, time * batch) if save else 0)
         h_n = torch.empty_like(given.h_0)
-        size = _kernels.saved_size(forward, time * batch) if save else 0
-        saved = output.new_empty(size)
-        _kernels.gru_forward(
-            forward,
-            None,
-            torch.get_num_threads(),
-            *_inputs(layer),
-            output.data_ptr(),
-            batch * hidden,
-            hidden,
+        addresses = [
+            *_read(layer),
+            *_sequence(output),
             h_n.data_ptr(),
-            saved.data_ptr() if save else 0,
-            gates=0,
-            gates_gate=0,
-            tokens=given.tokens.data_ptr(),
-        )
+            _address(saved if save else None),
+            *_NO_GATES[:2],
+            *_NO_ZONE,
+            given.tokens.data_ptr(),
+        ]
+        _kernels.gru_forward(forward, None, torch.get_num_threads(), *addresses)
         if save:
             ctx.save_for_backward(output, saved, *tensors)
-            ctx.packed, ctx.reset = forward, reset
+            ctx.packed = forward
             ctx.set_materialize_grads(False)
         return output, h_n
 
@@ -96,32 +93,24 @@ class _TokenFunction(Function):
     def backward(ctx, *d_outputs: Tensor | None):
         output, saved, *tensors = ctx.saved_tensors
         given = TokenLayer(*tensors)
-        layer, (d_output, d_h_n) = _as_layer(given), d_outputs
-        d_output = None if d_output is None else d_output.contiguous()
-        d_h_n = None if d_h_n is None else d_h_n.contiguous()
-        hidden = output.size(-1)
-        step, row = output.stride()[:2]
+        d_output, d_h_n = (None if d is None else d.contiguous() for d in d_outputs)
         d_h_0 = torch.empty_like(given.h_0) if ctx.needs_input_grad[3] else None
         d_weights = [torch.empty_like(weight) for weight in given[4:]]
-        _kernels.gru_backward(
-            ctx.packed,
-            None,
-            torch.get_num_threads(),
-            *_inputs(layer),
-            output.data_ptr(),
-            step,
-            row,
+        addresses = [
+            *_read(_as_layer(given)),
+            *_sequence(output),
             saved.data_ptr(),
-            _address(d_output),
-            *((0, 0) if d_output is None else (d_output.size(1) * hidden, hidden)),
+            *_sequence(d_output),
             _address(d_h_n),
-            *(0, 0, 0, 0),
-            *(0, 0, 0),
+            *_NO_GATES,
+            *_sequence(None),  # d_x
             _address(d_h_0),
-            0,
+            0,  # d_keep
             *map(_address, d_weights),
-            tokens=given.tokens.data_ptr(),
-        )
+            *_NO_ZONE,
+            given.tokens.data_ptr(),
+        ]
+        _kernels.gru_backward(ctx.packed, None, torch.get_num_threads(), *addresses)
         return None, None, None, d_h_0, None, None, *d_weights
 
 
@@ -130,13 +119,18 @@ def _as_layer(given: TokenLayer) -> Layer:
     return Layer(x, given.h_0, given.keep, given.mask, None, None, None, list(given[4:]))
 
 
-def _inputs(layer: Layer) -> tuple[int, ...]:
+def _read(layer: Layer) -> list[int]:
     """The arguments of a call from `time` to `h_0`, in the order of the kernels."""
     time, batch, _ = layer.x.shape
     keep, mask, h_0 = layer.keep, layer.mask, layer.h_0
     steps = (0, 0) if keep is None else keep.stride()[:2]
     places = (batch, 1, 0, 0)  # x_time, x_batch, offsets, lengths
-    return (time, batch, 0, *places, _address(keep), *steps, 0, _address(mask), _address(h_0))
+    return [time, batch, 0, *places, _address(keep), *steps, 0, _address(mask), _address(h_0)]
+
+
+def _sequence(states: Tensor | None) -> list[int]:
+    """Where states (time, batch, hidden) are, and their strides."""
+    return [0, 0, 0] if states is None else [states.data_ptr(), *states.stride()[:2]]
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -174,7 +168,7 @@ def gru_of_embedding(
     )
     kinds = parameter_kinds(True, 0, False)
     above = run(
-        Inputs(output, states[1:], keep, None, None),
+        Inputs(output, list(states[1:]), keep, None, None),
         rest,
         kinds,
         Plan(gru.reset),
