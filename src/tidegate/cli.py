@@ -417,6 +417,48 @@ def stream(
 
 
 @app.command
+def inspect(
+    model: Path,
+    /,
+    *,
+    input: Path,
+    out: Annotated[Path, Parameter(group=_RESULTS)] = Path("report.html"),
+    title: Annotated[str | None, Parameter(group=_RESULTS)] = None,
+    id: Column = None,
+    time: Column = None,
+    target: Column = None,
+    freq: Column = None,
+) -> None:
+    """Show what the gates of a saved model do with a file: one page that opens offline.
+
+    Args:
+        model: A model file that Tidegate saved.
+        input: What it is to read: a table of series for a forecaster or a classifier, lines of
+            numbers for a stack of layers, a text for a language model.
+        out: The page.
+        title: The model in one line, at the head of the page.
+        id: The column that tells series apart: unique_id. Without it, the file is one series.
+        time: The column of time stamps: ds.
+        target: The column that was forecast: y.
+        freq: The calendar, such as MS, W-SUN, D, B or 15min; found from the time stamps.
+    """
+    from ._commands.inspect import Request, run_inspect
+
+    run_inspect(
+        Request(
+            model=model,
+            input=input,
+            out=out,
+            id=id,
+            time=time,
+            target=target,
+            freq=freq,
+            title=title,
+        )
+    )
+
+
+@app.command
 def bench(
     *,
     threads: Count | None = None,

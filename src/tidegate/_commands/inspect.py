@@ -1,0 +1,122 @@
+"""`tidegate inspect`: the gate report of a saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._files import require_writable
+from .._inspectable import CanBeInspected
+from .._model_file import read_model
+from ..data import Panel, load, read_table
+from ..data._sets import SETS
+from ..errors import InputError
+from ._terminal import messages, output
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; None where nothing was said."""
+
+    model: Path
+    input: Path
+    out: Path
+    id: str | None = None
+    time: str | None = None
+    target: str | None = None
+    freq: str | None = None
+    title: str | None = None
+
+
+def run_inspect(request: Request) -> None:
+    """Look into the GRU of a saved model as it reads a file, and write the page.
+
+    Raises:
+        InputError: the model, the input or the page's folder cannot be used.
+    """
+    require_writable(request.out.parent)
+    if request.out.is_dir():
+        raise InputError(f"{request.out} is a folder: name the page, such as report.html")
+    kind = read_model(request.model).kind
+    if kind not in _KINDS:
+        raise InputError(f"{request.model} holds a {kind}, which cannot be looked into")
+    from ..inspect import report
+
+    model, x = _KINDS[kind](request)
+    try:
+        made = report(model, x, request.out, title=request.title)
+    except ValueError as error:
+        raise InputError(f"{request.input}: {error}") from None
+    for finding in made.findings:
+        output.print(f"- {finding.head} {finding.detail}")
+        if finding.advice:
+            output.print(f"  {finding.advice}")
+    size = len(made.html.encode()) / 1000
+    output.print(f"Written to {request.out} ({size:,.0f} kB): open it in a browser")
+
+
+def _forecaster(request: Request) -> tuple[Any, Any]:
+    from ..forecast import GRUForecaster
+
+    names = {"id_col": request.id, "time_col": request.time, "target_col": request.target}
+    model = GRUForecaster.load(request.model)
+    model.set_params(**{name: column for name, column in names.items() if column is not None})
+    file = request.input
+    shipped = str(file) in SETS and not file.exists()
+    table = load(str(file)) if shipped else read_table(file, text=[model.id_col])
+    panel = Panel.from_frame(
+        table, model.id_col, model.time_col, model.target_col, request.freq, str(file)
+    )
+    for note in panel.notes:
+        messages.print(f"note: {note}")
+    return model, panel
+
+
+def _stack(request: Request) -> tuple[Any, Any]:
+    from ..inspect._stack_model import look_into
+    from ..runtime import load as load_model
+    from ..runtime._lines import read_numbers
+
+    model = load_model(request.model)
+    numbers = read_numbers(request.input, model.stack.input_size)
+    return look_into(model, numbers, request.model.name), None
+
+
+def _language(request: Request) -> tuple[Any, Any]:
+    from ..language import LanguageModel
+
+    try:
+        text = request.input.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{request.input}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{request.input} cannot be read as text: {error}") from None
+    if not text.strip():
+        raise InputError(f"{request.input} is empty")
+    return _open(LanguageModel.load(request.model), request), text
+
+
+def _labeller(request: Request) -> tuple[Any, Any]:
+    from .. import classify
+
+    kinds = {"classifier": "GRUClassifier", "regressor": "GRURegressor"}
+    kind = getattr(classify, kinds[read_model(request.model).kind])
+    return _open(kind.load(request.model), request), read_table(request.input)
+
+
+def _open(model: Any, request: Request) -> Any:
+    if not isinstance(model, CanBeInspected):
+        name = type(model).__name__
+        raise InputError(f"{request.model} holds a {name}, which cannot be looked into yet")
+    return model
+
+
+_KINDS: dict[str, Callable[[Request], tuple[Any, Any]]] = {
+    "forecaster": _forecaster,
+    "stack": _stack,
+    "language": _language,
+    "classifier": _labeller,
+    "regressor": _labeller,
+}
