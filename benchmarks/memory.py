@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from tidegate.data.tasks import TASKS, Examples
-from tidegate.nn import GRU
+from tidegate.nn import GRU, MinGRU
 from tidegate.train import Settings, train
 
 HIDDEN, BATCH, RATE = 64, 32, 3e-3
@@ -29,7 +29,7 @@ SOLVED = 0.05
 # Batches to learn from at each length: longer sequences cost more and get fewer.
 STEPS = {50: 1000, 200: 800, 500: 400, 2000: 200}
 # Lengths of 2,000 steps take a minute a run: two tasks, and the cells that might remember so long.
-LONGEST = {2000: (("latch", "adding"), ("GRU", "GRU, chrono", "LSTM, chrono", "minGRU"))}
+LONGEST = {2000: (("latch", "adding"), ("GRU, chrono", "LSTM, chrono", "minGRU", "minGRU, chrono"))}
 MNIST_1D, MNIST_1D_STEPS = "MNIST-1D", 2500
 
 app = App(help=__doc__)
@@ -61,6 +61,10 @@ CELLS: dict[str, Callable[[int, int, int], nn.Module]] = {
     ),
     "LSTM": lambda features, hidden, length: nn.LSTM(features, hidden, batch_first=True),
     "LSTM, chrono": lstm_chrono,
+    "minGRU": lambda features, hidden, length: MinGRU(features, hidden, batch_first=True),
+    "minGRU, chrono": lambda features, hidden, length: MinGRU(
+        features, hidden, batch_first=True, chrono_range=(2.0, max(length, 3))
+    ),
 }
 
 

@@ -317,6 +317,7 @@ class Cell {
 }  // namespace
 }  // namespace tidegate
 
+#include "bind_min_gru.hpp"
 #include "bind_stream.hpp"
 
 namespace tidegate {
@@ -379,6 +380,7 @@ NB_MODULE(_kernels, m) {
         "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a, "zone"_a = 0,
         "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0, "tokens"_a = 0);
 
+  bind_min_gru(m);
   nb::class_<Cell>(m, "Cell")
       .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,
            "threads"_a = 1)

@@ -323,6 +323,29 @@ template void run_forward(Call<double>*, int, int);
 template void run_backward(Call<float>*, int, int);
 template void run_backward(Call<double>*, int, int);
 
+template <class T>
+void run_min_gru(const MinGru<T>& c, int threads, bool backward) {
+  constexpr double worth = 1 << 15;  // cells of a thread
+  constexpr index units = 16;  // that a thread takes at least, no two threads in one vector
+  const auto kernel = backward ? kernels_of<T>().min_gru_backward : kernels_of<T>().min_gru_forward;
+  const double cells = double(c.time) * c.batch * c.hidden;
+  threads = granted(int(std::clamp(cells / worth, 1.0, double(threads))));
+  const index groups = (c.hidden + units - 1) / units;
+  const bool by_rows = c.batch >= threads || c.batch >= groups;
+  threads = int(std::max<index>(std::min<index>(threads, by_rows ? c.batch : groups), 1));
+  in_parallel(threads, [&](int rank) {
+    const auto share = [&](index n) { return n * rank / threads; };
+    const auto next = [&](index n) { return n * (rank + 1) / threads; };
+    if (by_rows)
+      kernel(c, {share(c.batch), next(c.batch), 0, c.hidden});
+    else
+      kernel(c, {0, c.batch, share(groups) * units, std::min(next(groups) * units, c.hidden)});
+  });
+}
+
+template void run_min_gru(const MinGru<float>&, int, bool);
+template void run_min_gru(const MinGru<double>&, int, bool);
+
 // One layer of a stack: its share of the work and the scratch of each thread.
 template <class T>
 struct Stepper<T>::Layer {

@@ -31,6 +31,10 @@ void run_forward(Call<T>* calls, int directions, int threads);
 template <class T>
 void run_backward(Call<T>* calls, int directions, int threads);
 
+// One direction of a minGRU, over up to `threads` threads that never meet.
+template <class T>
+void run_min_gru(const MinGru<T>& call, int threads, bool backward);
+
 // A stack of layers, one step at a time, with every buffer its own: a step allocates nothing.
 template <class T>
 class Stepper {

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set, with TIDEGATE_ISA set to its name.
+#include "min_gru.hpp"
 #include "stream.hpp"
 
 namespace tidegate::TIDEGATE_ISA {
@@ -26,7 +27,9 @@ constexpr Kernels<T> table() {
           stream_pack<T>,
           stream_measure<T>,
           stream_scratch<T>,
-          stream_step<T>};
+          stream_step<T>,
+          min_gru_forward<T>,
+          min_gru_backward<T>};
 }
 
 #define TIDEGATE_TEXT(x) #x

@@ -141,6 +141,37 @@ struct Arena {
   std::size_t used;
 };
 
+// One direction of a minGRU over a sequence, whose input products are done (min_gru.hpp).
+template <class T>
+struct MinGru {
+  index time, batch, hidden;
+  bool reverse;  // each row from its own end to its beginning
+  bool positive;  // the candidate is g(x_n), not x_n
+  const T* x_gates;  // IN   (time, batch, 2 * hidden): x_z, then x_n
+  index x_time, x_batch;
+  const std::int64_t* lengths;  // IN  (batch,)
+  const T* keep;  // IN   (time, batch, hidden or 1)
+  index keep_time, keep_batch, keep_unit;
+  const T* h_0;  // IN   (batch, hidden)
+  T* output;  // OUT  (time, batch, hidden); IN for backward
+  index output_time, output_batch;
+  T* h_n;  // OUT  (batch, hidden)
+
+  // backward alone
+  const T* d_output;  // IN
+  index d_output_time, d_output_batch;
+  const T* d_h_n;  // IN   (batch, hidden)
+  T* d_x_gates;  // OUT  (time, batch, 2 * hidden)
+  index d_x_time, d_x_batch;
+  T* d_h_0;  // OUT  (batch, hidden)
+  T* d_keep;  // OUT  (time, batch, hidden)
+};
+
+// What one thread does of it.
+struct Part {
+  index row_begin, row_end, unit_begin, unit_end;
+};
+
 template <class T>
 struct Kernels {
   index group;  // units in a group
@@ -162,6 +193,8 @@ struct Kernels {
   std::size_t (*stream_scratch)(const StreamPlan<T>&);
   void (*stream_step)(const StreamPlan<T>&, index row, index rows, const T* x,
                       const std::int64_t* symbols, T* y, Arena own);
+  void (*min_gru_forward)(const MinGru<T>&, const Part&);
+  void (*min_gru_backward)(const MinGru<T>&, const Part&);
 };
 
 struct KernelSet {

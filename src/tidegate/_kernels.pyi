@@ -137,6 +137,62 @@ def gru_backward(
 ) -> None:
     """Gradients of one layer; arguments as given to `gru_forward`, and its results."""
 
+def min_gru_forward(
+    double: bool,
+    threads: int,
+    time: int,
+    batch: int,
+    hidden: int,
+    reverse: bool,  # each row from its own end to its beginning
+    positive: bool,  # the candidate is g(x_n), not x_n
+    x_gates: int,  # (time, batch, 2 * hidden): x_z, then x_n
+    x_time: int,
+    x_batch: int,
+    lengths: int,  # int64 (batch,); else 0
+    keep: int,  # (time, batch, hidden if keep_unit else 1); else 0
+    keep_time: int,
+    keep_batch: int,
+    keep_unit: int,
+    h_0: int,  # (batch, hidden); else 0
+    output: int,  # OUT (time, batch, hidden), every cell written
+    output_time: int,
+    output_batch: int,
+    h_n: int,  # OUT (batch, hidden)
+) -> None:
+    """The recurrence of a minGRU over a sequence; its z admits the new."""
+
+def min_gru_backward(
+    double: bool,
+    threads: int,
+    time: int,
+    batch: int,
+    hidden: int,
+    reverse: bool,
+    positive: bool,
+    x_gates: int,
+    x_time: int,
+    x_batch: int,
+    lengths: int,
+    keep: int,
+    keep_time: int,
+    keep_batch: int,
+    keep_unit: int,
+    h_0: int,
+    output: int,  # as forward left it
+    output_time: int,
+    output_batch: int,
+    d_output: int,  # else 0
+    d_output_time: int,
+    d_output_batch: int,
+    d_h_n: int,  # (batch, hidden); else 0
+    d_x_gates: int,  # OUT (time, batch, 2 * hidden), every cell written
+    d_x_time: int,
+    d_x_batch: int,
+    d_h_0: int,  # OUT (batch, hidden)
+    d_keep: int,  # OUT (time, batch, hidden), contiguous, always one a unit; else 0
+) -> None:
+    """Gradients of `min_gru_forward`."""
+
 class Cell:
     """One step at a time through a stack of layers, all buffers its own: the streaming kernel."""
 

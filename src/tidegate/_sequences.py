@@ -168,7 +168,7 @@ def read_sequences(x: Any) -> list[Array] | list[str]:
 
     Raises:
         InputError: they are empty, infinite, no numbers, or differ in their features.
-        TypeError: they are sparse.
+        TypeError: they are sparse, or hold objects.
     """
     if hasattr(x, "toarray"):
         raise TypeError(
@@ -245,7 +245,9 @@ def _numbers(array: Array, name: str) -> Array:
         raise InputError(f"Complex data not supported: {name} is {array.dtype}")
     try:
         numbers = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        raise TypeError(f"{name} holds what is not a number: {error}") from None
+    except ValueError as error:
         raise InputError(f"{name} holds what is not a number: {error}") from None
     if np.isinf(numbers).any():
         raise InputError(f"{name} contains infinity; leave missing values as NaN")

@@ -235,6 +235,110 @@ def gru(
     return output, h_n, np.stack([_reorder(gate, order) for gate in gates])
 
 
+def min_gru(
+    x: Float[Array, "time batch features"],
+    h_0: Float[Array, "batch hidden"] | None,
+    weight: Float[Array, "gates features"],
+    bias: Float[Array, " gates"] | None = None,
+    *,
+    candidate: str = "linear",
+    keep: Float[Array, "time batch ..."] | None = None,
+    lengths: Int[Array, " batch"] | None = None,
+    reverse: bool = False,
+    threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Run a minGRU (arXiv:2410.01201) over `x`; return every state and each row's last.
+
+        z = sigmoid(W_z x + b_z);  n = W_n x + b_n;  h_t = (1 - z) * h_{t-1} + z * n
+
+    Its z admits the new: the opposite of `gru`'s.
+
+    >>> output, h_n = min_gru(np.ones((3, 1, 1)), None, np.array([[0.0], [1.0]]))
+    >>> output[:, 0, 0]
+    array([0.5  , 0.75 , 0.875])
+
+    Args:
+        x: input sequence, time first.
+        h_0: initial state; zeros if None.
+        weight: stacked z, n.
+        bias: of each gate.
+        candidate: "linear", or "positive": n = g(W_n x + b_n), where g(a) is a + 1/2 for a >= 0 and
+            sigmoid(a) below.
+        keep, lengths, reverse: as in `gru`.
+        threads: at most so many; by default as many as OpenMP would use.
+
+    Raises:
+        ValueError: sizes disagree, a length is outside the sequence, or `candidate` is unknown.
+        TypeError: an array is neither float32 nor float64, or dtypes are mixed.
+    """
+    dtype = np.asarray(weight).dtype
+    rows, features = _array("weight", weight, dtype, None, None).shape
+    if rows % 2:
+        raise ValueError(f"weight must have two gates of equal size, not {rows} rows")
+    hidden = rows // 2
+    x = _array("x", x, dtype, None, None, features)
+    time, batch, _ = x.shape
+    h_0 = _optional("h_0", h_0, dtype, batch, hidden)
+    bias = _optional("bias", bias, dtype, rows)
+    per_unit = np.ndim(keep) == 3 if keep is not None else False
+    keep = _optional("keep", keep, dtype, time, batch, *([hidden] if per_unit else []))
+    lengths = None if lengths is None else _lengths(lengths, time, batch)
+    x_gates = x @ np.asarray(weight).T
+    x_gates = np.ascontiguousarray(x_gates if bias is None else x_gates + bias)
+    output, h_n = np.empty((time, batch, hidden), dtype), np.empty((batch, hidden), dtype)
+    width = hidden if per_unit else 1
+    _kernels.min_gru_forward(
+        dtype == np.float64,
+        _kernels.default_threads() if threads is None else threads,
+        time,
+        batch,
+        hidden,
+        reverse,
+        _is_positive(candidate),
+        x_gates=_address(x_gates),
+        x_time=batch * rows,
+        x_batch=rows,
+        lengths=_address(lengths),
+        keep=_address(keep),
+        keep_time=batch * width,
+        keep_batch=width,
+        keep_unit=int(per_unit),
+        h_0=_address(h_0),
+        output=_address(output),
+        output_time=batch * hidden,
+        output_batch=hidden,
+        h_n=_address(h_n),
+    )
+    return output, h_n
+
+
+def min_gru_step(
+    x: Float[Array, "batch features"],
+    h: Float[Array, "batch hidden"],
+    weight: Float[Array, "gates features"],
+    bias: Float[Array, " gates"] | None = None,
+    *,
+    candidate: str = "linear",
+) -> Float[Array, "batch hidden"]:
+    """Take one step of a minGRU and return the new state; arguments as in `min_gru`.
+
+    >>> min_gru_step(np.ones((1, 1)), np.ones((1, 1)), np.array([[0.0], [3.0]]))
+    array([[2.]])
+
+    Raises:
+        ValueError: sizes disagree, or `candidate` is unknown.
+        TypeError: an array is neither float32 nor float64, or dtypes are mixed.
+    """
+    x = np.asarray(x)
+    return min_gru(x[None], h, weight, bias, candidate=candidate, threads=1)[1]
+
+
+def _is_positive(candidate: str) -> bool:
+    if candidate not in ("linear", "positive"):
+        raise ValueError(f"candidate must be 'linear' or 'positive', not {candidate!r}")
+    return candidate == "positive"
+
+
 def _forward(
     weights: PackedGRU,
     x: Float[Array, "time batch features"],

@@ -60,6 +60,15 @@ def test_every_pooling_learns_and_every_answer_stands_alone(pooling, bidirection
     np.testing.assert_allclose(together.sum(1), 1)
 
 
+def test_the_cell_for_long_sequences_learns_too(tmp_path):
+    x, y = waves()
+    model = small(cell="mingru", steps=250).fit(x, y)
+    assert model.score(x, y) > 0.9
+    model.save(tmp_path / "m.safetensors")
+    again = GRUClassifier.load(tmp_path / "m.safetensors").predict_proba(x)
+    assert (again == model.predict_proba(x)).all()
+
+
 def test_the_order_of_the_rows_is_the_order_of_the_answers(fitted):
     x, _ = waves(10, seed=3)
     backwards = fitted.predict_proba(x[::-1])
@@ -134,7 +143,7 @@ def test_a_long_sequence_is_read_several_steps_at_once():
     x = [np.repeat(one, 20) for one in waves(20)[0]]
     model = small().fit(x, LABELS * 10)
     reads = [model.model_.reader.reads(len(one)) for one in x]
-    assert max(reads) <= 128
+    assert max(reads) <= 64
     assert "read at once" in model.notes_[0]
     assert model.score(x, LABELS * 10) > 0.9
 
@@ -311,7 +320,7 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "lstm"}, "cell must be one of gru"),
+        ({"cell": "lstm"}, "cell must be one of gru, mingru"),
         ({"pooling": "max"}, "pooling must be one of"),
         ({"hidden_size": 0}, "hidden_size must be at least 1"),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
@@ -323,3 +332,22 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence():
 def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GRUClassifier(**options).fit(X, Y)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_what_inspection_is_shown_is_what_the_model_answers(per_step):
+    import torch
+
+    x, y = waves(12)
+    y = [np.where(one > 0, "up", "down") for one in x] if per_step else y
+    model = small(steps=8, per_step=per_step).fit(x, y)
+    shown = model._inspectable(known=True)
+    with torch.no_grad():
+        answer = shown.module(*shown.inputs)
+        assert torch.isfinite(shown.loss(answer))
+        assert shown.score(answer, -1).shape == (12,)
+    likeliest = [[choice.names[0] for choice in row] for row in shown.outcomes]
+    found = model.predict(x)
+    assert likeliest == [one.tolist() if per_step else [one] for one in found]
+    assert sum(label != "" for label in shown.labels[0]) == len(x[0])
+    assert shown.outcomes[0][0].truth == (y[0][0] if per_step else y[0])

@@ -28,6 +28,8 @@ def sequences(features: int = 2) -> list[np.ndarray]:
         {"pooling": "last", "bidirectional": False},
         {"pooling": "last", "num_layers": 2},
         {"per_step": True},
+        {"cell": "mingru", "num_layers": 2},
+        {"cell": "mingru", "pooling": "last", "bidirectional": False},
         {"text": True},
     ],
 )

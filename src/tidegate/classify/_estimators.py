@@ -13,6 +13,7 @@ import torch
 
 from .. import __version__
 from .._estimator import Estimator
+from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
 from .._sequences import NumberReader, Reader, TextReader, read_sequences, reader_of
 from ..data import SequenceFrame
@@ -27,18 +28,21 @@ from ._labels import (
     numbers_of,
     read_labels,
 )
+from ._looked_into import look_into
 from ._model import Model
 from ._network import CELLS, EACH_STEP, POOLINGS, Network, Shape
 
 Array = np.ndarray
 
 # Longer sequences are read several steps at once, so that there are no more reads than this.
-_READS = 128
+_READS = 64
 # Where nothing was said: so many passes over the sequences, within so few and so many batches.
-_PASSES, _FEWEST, _MOST = 60, 300, 3000
+_PASSES, _FEWEST, _MOST = 60, 600, 3000
 # The trial holds back its share, but no more than so many sequences; and so few are not worth it.
 _ENOUGH, _TOO_FEW = 2000, 10
 _VALIDATIONS, _PATIENCE = 40, 10
+# Sequences of `fit` that are remembered, to be looked at.
+_SHOWN = 16
 
 
 class _Recurrent(Estimator):
@@ -112,6 +116,7 @@ class _Recurrent(Estimator):
         self.columns_ = None if inputs.frame is None else inputs.frame.features
         self.n_features_in_ = inputs.features
         truth, weights = self._learn_answers(labels)
+        self._seen: tuple[Inputs, Any] | None = Inputs(inputs.sequences[:_SHOWN]), truth[:_SHOWN]
         reader = self._learn_reader(inputs)
         plan = self._plan(inputs, reader, self._outputs())
         self.model_, self.history_, self.held_out_ = fit_model(
@@ -197,8 +202,32 @@ class _Recurrent(Estimator):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
         self.n_features_in_ = self.model_.reader.features
-        self.history_, self.held_out_ = [], None
+        self.history_, self.held_out_, self._seen = [], None, None
         return self
+
+    def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
+        """Sequences, those of `fit` when none are given, as `tidegate.inspect` looks at them."""
+        self._check_fitted()
+        if input is None:
+            if self._seen is None:
+                raise InputError("a loaded model holds no data: give the sequences to look at")
+            inputs, truth = self._seen
+        else:
+            inputs = self._read(input)
+            labels = None if inputs.frame is None else inputs.frame.labels
+            truth = None if labels is None else self._numbered(labels, inputs)
+        shape = self.model_.networks[0].shape
+        layers = "layer" if shape.num_layers == 1 else "layers"
+        ways = ", both ways" if shape.bidirectional else ""
+        title = (
+            f"{type(self).__name__}: {shape.num_layers} {layers} of {shape.hidden_size} units{ways}"
+        )
+        classes = getattr(self, "classes_", None)
+        return look_into(self.model_, title, inputs, classes, truth, self.history_)
+
+    def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
+        """Answers as the network learns them."""
+        raise NotImplementedError
 
     def _arguments(self) -> dict[str, Any]:
         return {name: _plain(value) for name, value in self.get_params().items()}
@@ -374,7 +403,7 @@ class GRUClassifier(_Recurrent):
             "last", the state after the last step.
         per_step: label each step.
         stride: steps between two reads; with more than one, a read sees twice as many steps. Chosen
-            so that there are at most 128 reads when not given; 1 with `per_step` and for texts.
+            so that there are at most 64 reads when not given; 1 with `per_step` and for texts.
         embedding_size: numbers that stand for a character of a text.
         dropout: between layers and before the answer.
         held_out: share of the sequences that is held back, at most 2,000 of them; 0 for no trial.
@@ -506,6 +535,10 @@ class GRUClassifier(_Recurrent):
     def _outputs(self) -> int:
         return len(self.classes_)
 
+    def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
+        read = read_labels(labels, inputs.lengths, self.per_step)
+        return encode(read, self.classes_, self.per_step)
+
     def _learnt_facts(self) -> dict[str, Any]:
         return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
 
@@ -569,6 +602,9 @@ class GRURegressor(_Recurrent):
         flat = np.concatenate([np.atleast_1d(number) for number in numbers])
         self._center, self._spread = float(flat.mean()), float(flat.std()) or 1.0
         return [(number - self._center) / self._spread for number in numbers], None
+
+    def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
+        return numbers_of(read_labels(labels, inputs.lengths, self.per_step), self.per_step)
 
     def _outputs(self) -> int:
         return 1

@@ -22,7 +22,7 @@ Array = np.ndarray
 
 # The trial's best step counts as no less than this share of all: one lucky validation early on
 # shall not end the learning.
-_EARLIEST = 0.2
+_EARLIEST = 0.6
 
 
 @dataclass(frozen=True)

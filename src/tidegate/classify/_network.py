@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..nn import GRU
+from ..nn import GRU, MinGRU
 
-CELLS = ("gru",)
+CELLS = {"gru": GRU, "mingru": MinGRU}
 POOLINGS = ("attention", "last", "mean")
 EACH_STEP = "none"  # no pooling: an answer at each step
 
@@ -55,7 +55,7 @@ class Network(nn.Module):
         self.shape = shape
         if shape.embedding:
             self.embedding = nn.Embedding(shape.inputs, shape.embedding)
-        self.recurrent = GRU(
+        self.recurrent = CELLS[shape.cell](
             shape.embedding or shape.inputs,
             shape.hidden_size,
             shape.num_layers,

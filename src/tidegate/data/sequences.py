@@ -73,7 +73,7 @@ class SequenceFrame:
         """
         import narwhals as nw
 
-        frame = nw.from_native(df)
+        frame = nw.from_native(_with_text_names(df))
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         if len(frame) == 0:
             raise InputError(f"{source} has no rows of data")
@@ -140,6 +140,13 @@ class SequenceFrame:
             return to_frame(found | {k: v[order] for k, v in columns.items()}, self.like)
         found = {id_col: np.array(self.ids, object)} if self.has_id else {}
         return to_frame(found | columns, self.like)
+
+
+def _with_text_names(df: Any) -> Any:
+    """The frame with its columns' names as text; pandas numbers them where nobody names them."""
+    if not hasattr(df, "rename") or all(isinstance(name, str) for name in df.columns):
+        return df
+    return df.rename(columns=str)
 
 
 def _feature_names(

@@ -116,8 +116,13 @@ def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def check_lengths(layer: Layer) -> None:
     """Raise unless every length lies between zero and the number of time steps."""
-    lengths, time = layer.lengths, layer.x.size(0)
-    if lengths is None or not lengths.numel():
+    if layer.lengths is not None:
+        check_length_values(layer.lengths, layer.x.size(0))
+
+
+def check_length_values(lengths: Tensor, time: int) -> None:
+    """Raise unless every length lies between zero and `time`."""
+    if not lengths.numel():
         return
     shortest, longest = (int(extreme) for extreme in lengths.aminmax())
     if shortest < 0 or longest > time:

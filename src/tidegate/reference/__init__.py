@@ -16,6 +16,9 @@ from tidegate.reference.lstm import lstm as lstm
 from tidegate.reference.lstm import lstm_backward as lstm_backward
 from tidegate.reference.lstm import lstm_stacked as lstm_stacked
 from tidegate.reference.lstm import lstm_stacked_backward as lstm_stacked_backward
+from tidegate.reference.min_gru import min_gru as min_gru
+from tidegate.reference.min_gru import min_gru_backward as min_gru_backward
+from tidegate.reference.min_gru import min_gru_step as min_gru_step
 from tidegate.reference.rnn import rnn as rnn
 from tidegate.reference.rnn import rnn_backward as rnn_backward
 from tidegate.reference.rnn import rnn_stacked as rnn_stacked

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from .._model_file import ModelFile
 from .._sequences import Batch, Reader, read_sequences, reader_of, softmax
 from ..errors import InputError
+from ..ops import min_gru
 from ..weights import GRUWeights
 from ._layers import GRU, Embedding, Layer, Linear
 from ._stack import Stack
@@ -20,11 +21,75 @@ Array = np.ndarray
 _ROWS = 256  # that are answered at once
 
 
+class Layers(Protocol):
+    """Recurrent layers: from a batch to the states of its steps, and to its last ones."""
+
+    def __call__(self, batch: Batch) -> tuple[Array, Array]:
+        """(rows, reads, units), and (rows, units)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GRULayers:
+    """A stack of GRU layers."""
+
+    stack: Stack
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Array], shape: Mapping[str, Any]) -> Self:
+        """The layers of a file's arrays."""
+        layers: list[Layer] = []
+        if shape["embedding"]:
+            layers.append(Embedding(tensors["embedding.weight"]))
+        for names in _names(shape):
+            layers.append(GRU(tuple(_weights(tensors, name) for name in names)))
+        return cls(Stack(layers))
+
+    def __call__(self, batch: Batch) -> tuple[Array, Array]:
+        """See `Layers`."""
+        states, ends = self.stack.run(np.swapaxes(batch.x, 0, 1), lengths=batch.lengths)
+        directions = len(self.stack.recurrent[-1].directions)
+        return np.swapaxes(states, 0, 1), np.concatenate(ends[-directions:], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class MinGRULayers:
+    """Layers of minGRUs: weight and bias of each direction of each."""
+
+    embedding: Array | None
+    layers: Sequence[Sequence[tuple[Array, Array]]]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Array], shape: Mapping[str, Any]) -> Self:
+        """The layers of a file's arrays."""
+        kinds = ("recurrent.weight_ih", "recurrent.bias_ih")
+        layers = [
+            [(tensors[kinds[0] + name], tensors[kinds[1] + name]) for name in names]
+            for names in _names(shape)
+        ]
+        return cls(tensors["embedding.weight"] if shape["embedding"] else None, layers)
+
+    def __call__(self, batch: Batch) -> tuple[Array, Array]:
+        """See `Layers`."""
+        x = batch.x if self.embedding is None else self.embedding[batch.x]
+        x = ends = np.swapaxes(x, 0, 1)
+        for directions in self.layers:
+            found = [
+                min_gru(x, None, *weights, lengths=batch.lengths, reverse=bool(number))
+                for number, weights in enumerate(directions)
+            ]
+            x, ends = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
+        return np.swapaxes(x, 0, 1), ends
+
+
+_CELLS = {"gru": GRULayers, "mingru": MinGRULayers}
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """One network: layers, a way from their states to one (or to each step), and an answer."""
 
-    stack: Stack
+    layers: Layers
     head: Linear
     pooling: str
     score: Array | None
@@ -36,30 +101,21 @@ class Network:
         Raises:
             InputError, KeyError, TypeError, ValueError: they do not fit.
         """
-        if shape["cell"] != "gru":
-            raise InputError(f"the runtime runs the cell gru, not {shape['cell']}")
-        suffixes = ("", "_reverse") if shape["bidirectional"] else ("",)
-        layers: list[Layer] = []
-        if shape["embedding"]:
-            layers.append(Embedding(tensors["embedding.weight"]))
-        for number in range(shape["num_layers"]):
-            names = [f"_l{number}{suffix}" for suffix in suffixes]
-            layers.append(GRU(tuple(_weights(tensors, name) for name in names)))
+        if shape["cell"] not in _CELLS:
+            raise InputError(f"the runtime runs {' and '.join(_CELLS)}, not {shape['cell']}")
         head = Linear(tensors["head.weight"], tensors["head.bias"])
         pooling = shape["pooling"]
         score = tensors["score.weight"][0] if pooling == "attention" else None
-        return cls(Stack(layers), head, pooling, score)
+        return cls(_CELLS[shape["cell"]].of(tensors, shape), head, pooling, score)
 
     def __call__(self, batch: Batch) -> Array:
         """Answers (rows, outputs), or (rows, reads, outputs) for one at each step."""
-        x, lengths = np.swapaxes(batch.x, 0, 1), batch.lengths
-        states, ends = self.stack.run(x, lengths=lengths)
-        states = np.swapaxes(states, 0, 1)
+        states, last = self.layers(batch)
+        lengths = batch.lengths
         if self.pooling == "none":
             return self.head(states)
         if self.pooling == "last":
-            directions = len(self.stack.recurrent[-1].directions)
-            return self.head(np.concatenate(ends[-directions:], 1))
+            return self.head(last)
         if self.pooling == "mean":
             return self.head(states.sum(1) / lengths[:, None].astype(states.dtype))
         inside = np.arange(states.shape[1]) < lengths[:, None]
@@ -177,3 +233,9 @@ def _weights(tensors: Mapping[str, Array], suffix: str) -> GRUWeights:
 
     biases = array("bias_ih"), array("bias_hh")
     return GRUWeights(array("weight_ih"), array("weight_hh"), *biases)
+
+
+def _names(shape: Mapping[str, Any]) -> list[list[str]]:
+    """The ends of the names of each layer's arrays, direction by direction."""
+    suffixes = ("", "_reverse") if shape["bidirectional"] else ("",)
+    return [[f"_l{n}{suffix}" for suffix in suffixes] for n in range(shape["num_layers"])]

@@ -1,0 +1,268 @@
+"""`MinGRU`: a recurrent layer whose gates do not see the state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tidegate.nn._layer import check_length_values, valid_steps
+from tidegate.nn._min_gru_op import Scan, gates, min_gru
+from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
+
+CANDIDATES = ("linear", "positive")
+
+
+class MinGRU(nn.Module):
+    """A minimal gated recurrent unit (Feng et al. 2024, arXiv:2410.01201), called as `GRU` is.
+
+        z = sigmoid(W_z x + b_z)
+        n = W_n x + b_n
+        h_t = (1 - z) * h_{t-1} + z * n
+
+    Gates do not see the state: all of them are one product over the sequence, and the recurrence
+    that is left costs no more than reading it. There is a third as many parameters, and a unit
+    knows of others only through the layer above. **Its z admits the new**, where `GRU`'s z keeps
+    the old. On a CPU the recurrence runs in kernels, elsewhere in torch operations.
+
+    Args:
+        input_size: features of each step.
+        hidden_size: units of the state.
+        num_layers: of them, each reading the one below.
+        bias: whether there are b_z and b_n.
+        batch_first: as `GRU`'s.
+        dropout: on the output of each layer but the last.
+        bidirectional: also from each row's end to its beginning.
+        device: of the parameters.
+        dtype: of the parameters, float32 or float64 for the kernels.
+        candidate: "linear", as above; or "positive", n = g(W_n x + b_n) with g(a) = a + 1/2 for
+            a >= 0 and sigmoid(a) below, as the paper's code has it.
+        chrono_range: shortest and longest memory, in steps, that the biases b_z begin with
+            (arXiv:1804.11188); as the other parameters when not given.
+
+    Attributes:
+        weight_ih_l0: (2 * hidden_size, input_size), z above n; and so on by layer, with `_reverse`
+            for the other direction.
+        bias_ih_l0: (2 * hidden_size,).
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> layer = MinGRU(input_size=3, hidden_size=8, batch_first=True)
+        >>> output, h_n = layer(torch.randn(2, 5, 3), lengths=[5, 3])
+        >>> output.shape, h_n.shape
+        (torch.Size([2, 5, 8]), torch.Size([1, 2, 8]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        candidate: str = "linear",
+        chrono_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but it is {value}")
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, but it is {num_layers}")
+        if candidate not in CANDIDATES:
+            raise ValueError(
+                f"candidate must be one of {', '.join(CANDIDATES)}, but it is {candidate!r}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a number in [0, 1), but it is {dropout}")
+        if chrono_range is not None and not (bias and 1 < chrono_range[0] <= chrono_range[1]):
+            raise ValueError(
+                "chrono_range must be 1 < shortest <= longest, with bias=True, "
+                f"but it is {chrono_range}"
+            )
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
+        self.bidirectional, self.candidate = bidirectional, candidate
+        self.chrono_range = chrono_range
+        for layer in range(num_layers):
+            size = input_size if layer == 0 else hidden_size * (1 + bidirectional)
+            for suffix in self._suffixes:
+                weight = torch.empty(2 * hidden_size, size, device=device, dtype=dtype)
+                self.register_parameter(f"weight_ih_l{layer}{suffix}", nn.Parameter(weight))
+                if bias:
+                    empty = torch.empty(2 * hidden_size, device=device, dtype=dtype)
+                    self.register_parameter(f"bias_ih_l{layer}{suffix}", nn.Parameter(empty))
+        self.reset_parameters()
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters again: uniform, scaled to each layer's inputs as a linear layer's."""
+        for name, parameter in self.named_parameters():
+            weight = getattr(self, name.replace("bias", "weight"))
+            bound = 1 / math.sqrt(weight.size(1))
+            nn.init.uniform_(parameter, -bound, bound)
+            if self.chrono_range is not None and name.startswith("bias"):
+                with torch.no_grad():
+                    memory = torch.empty_like(parameter[: self.hidden_size])
+                    memory.uniform_(*self.chrono_range)
+                    parameter[: self.hidden_size] = -(memory - 1).log()
+
+    def forward(
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        keep: Tensor | None = None,
+        return_gates: bool = False,
+    ) -> GRUResult | GRUResultWithGates:
+        """Run it over a sequence.
+
+        Args:
+            input: (time, batch, input_size), or (batch, time, input_size) with `batch_first`, or
+                (time, input_size).
+            hx: initial state, (num_layers * directions, batch, hidden_size), or without the batch.
+            lengths: steps of each row, zero allowed. Past its length a row's output is zero, and
+                `h_n` is its state at its own end.
+            keep: multiplies the incoming state before each step: shape of `input`'s first two axes,
+                or with a third of `hidden_size`. Zero restarts a row; has a gradient.
+            return_gates: also return the gates, so that they read as `GRU`'s do: `update` is
+                1 - z, near one where the old state stays, and `reset` is empty.
+
+        Returns:
+            `output, h_n`, or `output, h_n, gates`: tuples with names, and a method `last()`.
+
+        Raises:
+            ValueError: an argument has the wrong shape, dtype or value.
+        """
+        x, alone = self._read_input(input)
+        rows_first = self.batch_first and not alone
+        batch, time = (x.size(0), x.size(1)) if rows_first else (x.size(1), x.size(0))
+        states = self._read_states(hx, batch, alone, x)
+        lengths = None if lengths is None else _read_lengths(lengths, time, batch, alone, x.device)
+        keep = None if keep is None else self._read_keep(keep, time, batch, alone)
+        ends: list[Tensor] = []
+        update, new = [], []
+        for layer in range(self.num_layers):
+            if layer and self.dropout and self.training:
+                x = F.dropout(x, self.dropout)
+            outputs, kept, candidates = [], [], []
+            for suffix in self._suffixes:
+                x_gates = self._product(x, f"l{layer}{suffix}")
+                x_gates = x_gates.transpose(0, 1) if rows_first else x_gates
+                h_0 = None if states is None else states[len(ends)]
+                scan = Scan(x_gates, h_0, keep, lengths, bool(suffix), self.candidate == "positive")
+                output, h_n = min_gru(scan)
+                outputs.append(output)
+                ends.append(h_n)
+                if return_gates:
+                    z, n = gates(x_gates, scan.positive)
+                    kept.append(_inside(1 - z, lengths))
+                    candidates.append(_inside(n, lengths))
+            x = _beside(outputs, rows_first)
+            if return_gates:
+                update.append(_beside(kept, rows_first))
+                new.append(_beside(candidates, rows_first))
+        h_n = torch.stack(ends)
+        if alone:
+            x, h_n = x[:, 0], h_n[:, 0]
+            update, new = ([sequence[:, 0] for sequence in gate] for gate in (update, new))
+        if not return_gates:
+            return GRUResult(x, h_n)
+        return GRUResultWithGates(x, h_n, Gates((), tuple(update), tuple(new)))
+
+    def _product(self, x: Tensor, name: str) -> Tensor:
+        """Both gates before their functions, for all steps at once."""
+        weight = self.get_parameter(f"weight_ih_{name}")
+        return F.linear(x, weight, self.get_parameter(f"bias_ih_{name}") if self.bias else None)
+
+    def _read_input(self, input: Tensor) -> tuple[Tensor, bool]:
+        """The input, batched; and whether it was one row."""
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"input must be a tensor, but it is a {type(input).__name__}; lengths= takes the "
+                "place "
+                "of packed sequences"
+            )
+        if input.dim() not in (2, 3) or input.size(-1) != self.input_size:
+            raise ValueError(
+                f"input must be (time, batch, {self.input_size}) or (time, {self.input_size}), "
+                "rows "
+                f"first with batch_first, but it is {tuple(input.shape)}"
+            )
+        if input.dim() == 2:
+            return input[:, None], True
+        return input, False
+
+    def _read_states(self, hx: Tensor | None, batch: int, alone: bool, x: Tensor) -> Tensor | None:
+        if hx is None:
+            return None
+        count = self.num_layers * (1 + self.bidirectional)
+        shape = (count, self.hidden_size) if alone else (count, batch, self.hidden_size)
+        if tuple(hx.shape) != shape:
+            raise ValueError(f"hx must be {shape}, but it is {tuple(hx.shape)}")
+        if hx.dtype != x.dtype:
+            raise ValueError(f"hx must have input's dtype, {x.dtype}, but it has {hx.dtype}")
+        return hx[:, None] if alone else hx
+
+    def _read_keep(self, keep: Tensor, time: int, batch: int, alone: bool) -> Tensor:
+        """`keep` as (time, batch, 1 or hidden)."""
+        lead = (time,) if alone else (batch, time) if self.batch_first else (time, batch)
+        if tuple(keep.shape) not in (lead, (*lead, self.hidden_size)):
+            raise ValueError(
+                f"keep must be {lead} or {(*lead, self.hidden_size)}, but it is {tuple(keep.shape)}"
+            )
+        keep = keep[..., None] if keep.dim() == len(lead) else keep
+        keep = keep.to(self.get_parameter("weight_ih_l0").dtype)
+        if alone:
+            return keep[:, None]
+        return keep.transpose(0, 1) if self.batch_first else keep
+
+    def extra_repr(self) -> str:
+        """The sizes, then what differs from the defaults."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults |= {"bidirectional": False, "candidate": "linear", "chrono_range": None}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                parts.append(f"{name}={getattr(self, name)!r}")
+        return ", ".join(parts)
+
+
+def _read_lengths(
+    lengths: Tensor | Sequence[int], time: int, batch: int, alone: bool, device: torch.device
+) -> Tensor:
+    if alone:
+        raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
+    lengths = torch.as_tensor(lengths)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must be ({batch},), but it is {tuple(lengths.shape)}")
+    if not torch.compiler.is_compiling():
+        check_length_values(lengths, time)
+    return lengths.to(device=device, dtype=torch.int64)
+
+
+def _inside(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """The sequence with zeros past each row's length."""
+    return sequence if lengths is None else torch.where(valid_steps(sequence, lengths), sequence, 0)
+
+
+def _beside(directions: list[Tensor], rows_first: bool) -> Tensor:
+    """Sequences of both directions side by side, in the caller's order of axes."""
+    if rows_first:
+        directions = [sequence.transpose(0, 1) for sequence in directions]
+    return directions[0] if len(directions) == 1 else torch.cat(directions, 2)

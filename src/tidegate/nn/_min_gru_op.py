@@ -1,0 +1,238 @@
+"""The recurrence of a minGRU as an operator of torch, by kernels or in torch operations.
+
+    z = sigmoid(x_z);  n = x_n, or g(x_n);  h_t = (1 - z) * keep_t * h_{t-1} + z * n
+
+`x_gates` is (time, batch, 2 * hidden): x_z, then x_n. First derivatives run the kernels; a graph of
+the gradients, other devices and `vmap` take torch operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from tidegate import _kernels
+
+
+class Scan(NamedTuple):
+    """The tensors of a scan, and its two choices."""
+
+    x_gates: Tensor  # (time, batch, 2 * hidden), any strides
+    h_0: Tensor | None  # (batch, hidden)
+    keep: Tensor | None  # (time, batch, 1 or hidden)
+    lengths: Tensor | None  # int64 (batch,)
+    reverse: bool
+    positive: bool
+
+
+library = Library("tidegate", "FRAGMENT")
+_SCAN = "Tensor x_gates, Tensor? h_0, Tensor? keep, Tensor? lengths, bool reverse, bool positive"
+library.define(f"min_gru({_SCAN}) -> (Tensor output, Tensor h_n)", tags=torch.Tag.pt2_compliant_tag)
+library.define(
+    f"min_gru_backward(Tensor output, Tensor? d_output, Tensor? d_h_n, {_SCAN}) "
+    "-> (Tensor d_x_gates, Tensor d_h_0, Tensor d_keep)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+def min_gru(scan: Scan) -> tuple[Tensor, Tensor]:
+    """Every state, and each row's last."""
+    return torch.ops.tidegate.min_gru.default(*scan)
+
+
+def in_torch(scan: Scan) -> tuple[Tensor, Tensor]:
+    """The same in torch operations, a few a step: differentiable to any order, on any device."""
+    z, n = gates(scan.x_gates, scan.positive)
+    time, batch, hidden = z.shape
+    h = z.new_zeros(batch, hidden) if scan.h_0 is None else scan.h_0
+    states = [h] * time
+    for t in reversed(range(time)) if scan.reverse else range(time):
+        kept = h if scan.keep is None else scan.keep[t] * h
+        inside = None if scan.lengths is None else (t < scan.lengths)[:, None]
+        if inside is not None:  # what lies past the end may be anything
+            kept = torch.where(inside, kept, h)
+        after = torch.lerp(kept, n[t], z[t])
+        h = after if inside is None else torch.where(inside, after, h)
+        states[t] = h if inside is None else torch.where(inside, h, 0.0)
+    return torch.stack(states) if states else z, h
+
+
+def gates(x_gates: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
+    """z, which admits the new, and the candidate."""
+    x_z, x_n = x_gates.chunk(2, -1)
+    if positive:
+        x_n = torch.where(x_n >= 0, x_n + 0.5, x_n.sigmoid())
+    return x_z.sigmoid(), x_n
+
+
+def _hidden(scan: Scan) -> int:
+    return scan.x_gates.size(2) // 2
+
+
+def _empty(scan: Scan, width: int) -> Tensor:
+    """An empty (time, batch, width), rows before steps in memory where x_gates has them so."""
+    time, batch, _ = scan.x_gates.shape
+    if scan.x_gates.stride(1) > scan.x_gates.stride(0):
+        return scan.x_gates.new_empty(batch, time, width).transpose(0, 1)
+    return scan.x_gates.new_empty(time, batch, width)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _steps(tensor: Tensor | None) -> tuple[int, int]:
+    return (0, 0) if tensor is None else (tensor.stride(0), tensor.stride(1))
+
+
+def _read(scan: Scan) -> tuple[Scan, tuple[Any, ...]]:
+    """The scan with each row's numbers side by side, and how the kernels are told of it."""
+    scan = scan._replace(
+        x_gates=_dense(scan.x_gates),
+        h_0=None if scan.h_0 is None else scan.h_0.contiguous(),
+        keep=None if scan.keep is None else _dense(scan.keep),
+        lengths=None if scan.lengths is None else scan.lengths.contiguous(),
+    )
+    time, batch, _ = scan.x_gates.shape
+    arguments = (
+        scan.x_gates.dtype == torch.float64,
+        torch.get_num_threads(),
+        time,
+        batch,
+        _hidden(scan),
+        scan.reverse,
+        scan.positive,
+        scan.x_gates.data_ptr(),
+        *_steps(scan.x_gates),
+        _address(scan.lengths),
+        _address(scan.keep),
+        *_steps(scan.keep),
+        int(scan.keep is not None and scan.keep.size(2) > 1),
+        _address(scan.h_0),
+    )
+    return scan, arguments
+
+
+def _runs(scan: Scan) -> bool:
+    """Whether the kernels compute it."""
+    x = scan.x_gates
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+def _forward(*args) -> tuple[Tensor, Tensor]:
+    scan = Scan(*args)
+    if not _runs(scan):
+        output, h_n = in_torch(scan)
+        return _empty(scan, _hidden(scan)).copy_(output), h_n.clone()
+    scan, arguments = _read(scan)
+    output = _empty(scan, _hidden(scan))
+    h_n = scan.x_gates.new_empty(scan.x_gates.size(1), _hidden(scan))
+    results: tuple[Any, ...] = (output.data_ptr(), *_steps(output), h_n.data_ptr())
+    _kernels.min_gru_forward(*(*arguments, *results))
+    return output, h_n
+
+
+def _forward_fake(*args) -> tuple[Tensor, Tensor]:
+    scan = Scan(*args)
+    hidden = _hidden(scan)
+    return _empty(scan, hidden), scan.x_gates.new_empty(scan.x_gates.size(1), hidden)
+
+
+def _backward(output, d_output, d_h_n, *args):
+    scan = Scan(*args)
+    if not _runs(scan):
+        return _backward_in_torch(d_output, d_h_n, scan)
+    scan, arguments = _read(scan)
+    output, d_output = _dense(output), None if d_output is None else _dense(d_output)
+    d_h_n = None if d_h_n is None else d_h_n.contiguous()
+    time, batch, _ = scan.x_gates.shape
+    like, hidden = scan.x_gates.new_empty, _hidden(scan)
+    d_x, d_h_0 = _empty(scan, 2 * hidden), like(batch, hidden)
+    d_keep = None if scan.keep is None else like(time, batch, hidden)
+    results: tuple[Any, ...] = (
+        output.data_ptr(),
+        *_steps(output),
+        _address(d_output),
+        *_steps(d_output),
+        _address(d_h_n),
+        d_x.data_ptr(),
+        *_steps(d_x),
+        d_h_0.data_ptr(),
+        _address(d_keep),
+    )
+    _kernels.min_gru_backward(*(*arguments, *results))
+    if d_keep is None or scan.keep is None:
+        return d_x, d_h_0, like(0)
+    return d_x, d_h_0, d_keep.sum(2, keepdim=True) if scan.keep.size(2) == 1 else d_keep
+
+
+def _backward_fake(output, d_output, d_h_n, *args):
+    scan = Scan(*args)
+    hidden = _hidden(scan)
+    like = scan.x_gates.new_empty
+    d_keep = like(0) if scan.keep is None else like(scan.keep.shape)
+    return _empty(scan, 2 * hidden), like(scan.x_gates.size(1), hidden), d_keep
+
+
+def _backward_in_torch(d_output, d_h_n, scan: Scan):
+    given = [t for t in scan[:3] if t is not None]
+
+    def run(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        left = iter(tensors)
+        x_gates = next(left)
+        h_0 = None if scan.h_0 is None else next(left)
+        return in_torch(
+            scan._replace(x_gates=x_gates, h_0=h_0, keep=None if scan.keep is None else next(left))
+        )
+
+    results, pull = torch.func.vjp(run, *given)[:2]
+    cotangents = (d_output, d_h_n)
+    cotangents = [
+        torch.zeros_like(result) if d is None else d
+        for result, d in zip(results, cotangents, strict=True)
+    ]
+    found = iter(pull(tuple(cotangents)))
+    d_x = next(found)
+    d_h_0, d_keep = (None if t is None else next(found) for t in (scan.h_0, scan.keep))
+    d_x = _empty(scan, d_x.size(2)).copy_(d_x)
+    batch = scan.x_gates.size(1)
+    d_h_0 = scan.x_gates.new_zeros(batch, _hidden(scan)) if d_h_0 is None else d_h_0.contiguous()
+    return d_x, d_h_0, scan.x_gates.new_empty(0) if d_keep is None else d_keep.contiguous()
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.choices = inputs[4:]
+    ctx.save_for_backward(output[0], *inputs[:4])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, d_output, d_h_n):
+    output, *tensors = ctx.saved_tensors
+    none = (None,) * 3
+    if d_output is None and d_h_n is None:
+        return *none, *none
+    scan = Scan(*tensors, *ctx.choices)
+    if torch.is_grad_enabled():  # a graph of the gradients is wanted
+        d_x, d_h_0, d_keep = _backward_in_torch(d_output, d_h_n, scan)
+    else:
+        d_x, d_h_0, d_keep = torch.ops.tidegate.min_gru_backward.default(
+            output, d_output, d_h_n, *scan
+        )
+    d_h_0 = None if scan.h_0 is None else d_h_0
+    return d_x, d_h_0, None if scan.keep is None else d_keep, *none
+
+
+library.impl("min_gru", _forward, "CompositeExplicitAutograd")
+library.impl("min_gru_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("tidegate::min_gru", _forward_fake, lib=library)
+torch.library.register_fake("tidegate::min_gru_backward", _backward_fake, lib=library)
+torch.library.register_autograd(
+    "tidegate::min_gru", _differentiate, setup_context=_setup_context, lib=library
+)

@@ -1,0 +1,172 @@
+"""`MinGRU`: the operator keeps torch's contract, the module computes the reference, and learns."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import assert_matches
+from tidegate import reference
+from tidegate.nn import MinGRU
+from tidegate.nn._min_gru_op import Scan, in_torch, min_gru
+
+
+def draw(*, keep=None, ragged=False, reverse=False, positive=False, start=True, rows_first=False):
+    torch.manual_seed(0)
+    time, batch, hidden = 5, 3, 6
+    x = torch.randn(time, batch, 2 * hidden, dtype=torch.float64)
+    if rows_first:
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    keeps = {None: None, "row": torch.rand(time, batch, 1), "unit": torch.rand(time, batch, hidden)}
+    scan = Scan(
+        x,
+        torch.randn(batch, hidden, dtype=torch.float64) if start else None,
+        None if keep is None else keeps[keep].double(),
+        torch.tensor([3, 0, 5]) if ragged else None,
+        reverse,
+        positive,
+    )
+    for tensor in scan[:3]:
+        if tensor is not None:
+            tensor.requires_grad_()
+    return scan
+
+
+CHOICES = [
+    dict(zip(("keep", "ragged", "reverse", "positive", "start", "rows_first"), c, strict=True))
+    for c in itertools.product((None, "row", "unit"), *[(False, True)] * 5)
+]
+
+
+@pytest.mark.parametrize("choices", [CHOICES[0], CHOICES[-1], CHOICES[50]])
+def test_the_operator_passes_torchs_own_check(choices):
+    scan = draw(**choices)
+    torch.library.opcheck(torch.ops.tidegate.min_gru.default, tuple(scan))
+    still = Scan(*(None if t is None else t.detach() for t in scan[:4]), *scan[4:])
+    output, h_n = min_gru(still)
+    torch.library.opcheck(
+        torch.ops.tidegate.min_gru_backward.default,
+        (output, torch.randn_like(output), torch.randn_like(h_n), *still),
+        test_utils=("test_schema", "test_faketensor"),  # nothing differentiates it here
+    )
+
+
+def test_both_roads_lead_to_the_same_place():
+    for choices in CHOICES:
+        scan = draw(**choices)
+        inputs = [t for t in scan[:3] if t is not None]
+        found = []
+        for road in (min_gru, in_torch):
+            output, h_n = road(scan)
+            torch.manual_seed(1)
+            loss = (output * torch.randn(5, 3, 6).double()).sum() + (h_n * h_n).sum()
+            found.append([output, h_n, *torch.autograd.grad(loss, inputs)])
+        for ours, theirs in zip(*found, strict=True):
+            assert_matches(ours.detach().numpy(), theirs.detach().numpy(), eps=32)
+
+
+@pytest.mark.parametrize("choices", [CHOICES[2], CHOICES[-2], CHOICES[60]])
+def test_first_and_second_derivatives_are_right(choices):
+    scan = draw(**choices)
+    inputs = [t for t in scan[:3] if t is not None]
+
+    def run(*tensors):
+        left = iter(tensors)
+        return min_gru(Scan(*(None if t is None else next(left) for t in scan[:3]), *scan[3:]))
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("candidate", ["linear", "positive"])
+def test_the_module_is_the_reference_layer_by_layer(candidate):
+    torch.manual_seed(0)
+    layer = MinGRU(3, 5, 2, bidirectional=True, candidate=candidate, dtype=torch.float64)
+    x, hx = torch.randn(6, 4, 3).double(), torch.randn(4, 4, 5).double()
+    lengths, keep = np.array([6, 0, 3, 5]), torch.rand(6, 4).double()
+    output, h_n, gates = layer(x, hx, lengths=lengths, keep=keep, return_gates=True)
+    below, ends = x.numpy(), []
+    for number in range(2):
+        outputs, updates = [], []
+        for suffix in ("", "_reverse"):
+            found = reference.min_gru(
+                below,
+                hx[len(ends)].numpy(),
+                layer.get_parameter(f"weight_ih_l{number}{suffix}").detach().numpy(),
+                layer.get_parameter(f"bias_ih_l{number}{suffix}").detach().numpy(),
+                candidate=candidate,
+                keep=keep.numpy(),
+                lengths=lengths,
+                reverse=bool(suffix),
+            )
+            outputs.append(found.output)
+            ends.append(found.h_n)
+            inside = np.arange(6)[:, None, None] < lengths[:, None]
+            updates.append(np.where(inside, 1 - found.gates[0], 0))
+        below = np.concatenate(outputs, 2)
+        assert_matches(gates.update[number].detach().numpy(), np.concatenate(updates, 2))
+    assert_matches(output.detach().numpy(), below)
+    assert_matches(h_n.detach().numpy(), np.stack(ends))
+
+
+def test_a_call_has_the_forms_of_a_grus():
+    layer = MinGRU(3, 5, batch_first=True)
+    x = torch.randn(2, 7, 3)
+    result = layer(x, lengths=[7, 4])
+    assert result.output.shape == (2, 7, 5)
+    assert result.output.is_contiguous()
+    assert torch.equal(result.last()[1], result.output[1, 3])
+    alone = layer(x[0])
+    torch.testing.assert_close(alone.output, result.output[0])
+    assert alone.h_n.shape == (1, 5)
+    restarted = layer(x, keep=torch.arange(7).ne(3).expand(2, 7)).output
+    torch.testing.assert_close(restarted[:, 3:], layer(x[:, 3:]).output)
+
+
+def test_it_compiles_without_a_break_and_a_copy_of_its_state_is_itself():
+    layer = MinGRU(3, 5, 2, bidirectional=True)
+    other = MinGRU(3, 5, 2, bidirectional=True)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(4, 2, 3)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, lengths=torch.tensor([4, 2])).output,
+                               other(x, lengths=[4, 2]).output)  # fmt: skip
+
+
+def test_a_bias_for_long_memories_remembers():
+    layer = MinGRU(1, 64, chrono_range=(50.0, 500.0))
+    x = torch.zeros(40, 1, 1)
+    output, _ = layer(x, torch.ones(1, 1, 64))
+    with torch.no_grad():
+        for bias in (layer.bias_ih_l0[64:], layer.weight_ih_l0):
+            bias.zero_()
+    output, _ = layer(x, torch.ones(1, 1, 64))
+    assert output[-1].min() > np.exp(-40 / 49) - 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_size": 0}, "hidden_size must be at least 1"),
+        ({"candidate": "tanh"}, "candidate must be one of"),
+        ({"chrono_range": (1.0, 5.0)}, "chrono_range must be"),
+        ({"dropout": 1.0}, "dropout must be"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MinGRU(**{"input_size": 2, "hidden_size": 3} | options)
+
+
+def test_calls_that_do_not_fit_are_refused():
+    layer = MinGRU(2, 3)
+    x = torch.randn(4, 2, 2)
+    with pytest.raises(ValueError, match=r"input must be \(time, batch, 2\)"):
+        layer(x[..., :1])
+    with pytest.raises(ValueError, match="hx must be"):
+        layer(x, torch.zeros(1, 3, 3))
+    with pytest.raises(ValueError, match="lengths must lie between 0 and 4"):
+        layer(x, lengths=[5, 1])
+    with pytest.raises(TypeError, match="packed sequences"):
+        layer(torch.nn.utils.rnn.pack_sequence([x[:, 0]]))
