@@ -19,8 +19,8 @@ from ._commands import guarded
 
 
 def _shown(default: object) -> str | None:
-    """A default as the help shows it; a switch that is off says nothing."""
-    return None if default is False else str(default)
+    """A default as the help shows it; a switch that is off says nothing, nor does no default."""
+    return None if default is None or default is False else str(default)
 
 
 def _one_line(error: Exception) -> Text:
