@@ -93,7 +93,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", " " * 2**27)
         archive.writestr("model.weights.h5", b"")
-    with pytest.raises(ValueError, match="would unpack to more than 50 times its size"):
+    with pytest.raises(ValueError, match="would unpack to more than 20 times its size"):
         read(tmp_path / "m.keras")
 
 
@@ -146,3 +146,18 @@ def test_names_of_no_layout_are_refused_with_what_is_known(tmp_path):
     np.savez(tmp_path / "m.npz", w=np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"has w, which is no layout that is known \(flax: ir/ker"):
         read(tmp_path / "m.npz")
+
+
+def test_a_layer_of_no_units_is_refused(tmp_path):
+    np.savez(tmp_path / "m.npz", weight_ih=np.ones((0, 3)), weight_hh=np.ones((0, 0)))
+    with pytest.raises(ValueError, match=r"has shape \(0, 3\), and no numbers"):
+        read(tmp_path / "m.npz", "equinox")
+
+
+def test_very_many_nodes_are_not_unpacked(tmp_path):
+    # Field 7 of a model is its graph, and field 1 of that a node, here an empty one.
+    nodes = b"\x0a\x00" * 200_000
+    size = bytes([len(nodes) & 0x7F | 0x80, len(nodes) >> 7 & 0x7F | 0x80, len(nodes) >> 14])
+    (tmp_path / "m.onnx").write_bytes(b"\x3a" + size + nodes)
+    with pytest.raises(ValueError, match="has more than 100,000 nodes or tensors"):
+        read(tmp_path / "m.onnx")

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..errors import InputError
 
-# Weights hardly compress, and text not by more than this; a bomb does by a thousand.
-_RATIO, _SLACK = 50, 2**20
+# Weights hardly compress, and text by less than this; a bomb does by a thousand.
+_RATIO, _SLACK = 20, 2**20
 _MOST_FILES = 10_000
 
 

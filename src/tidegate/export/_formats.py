@@ -79,7 +79,11 @@ def read(path: str | os.PathLike[str], format: str | None = None, **options: Any
         options["layout"] = None if format is None else name
     elif name == "torch" and path.suffix == ".json":
         name = "rtneural"  # one reader for all JSON
-    return _call(name, FORMATS[name].reader, "read", (path,), options)
+    model: Model = _call(name, FORMATS[name].reader, "read", (path,), options)
+    for array, numbers in model.stack.arrays():
+        if not numbers.size:
+            raise InputError(f"{path}: {array} has shape {numbers.shape}, and no numbers")
+    return model
 
 
 def write(

@@ -16,6 +16,7 @@ from ..errors import InputError
 Array = np.ndarray
 
 LARGEST = 2**31 - 1  # bytes: protobuf's own limit
+_MOST_PARTS = 100_000  # an empty one takes two bytes in a file, and hundreds in memory
 # What the importer reads: numbers, and shapes. Sub-byte types and strings are none of a GRU's.
 _DTYPES = {
     1: "float32",
@@ -94,6 +95,9 @@ def graph_of(model: Any, path: str | os.PathLike[str] = "the model") -> GraphFil
     graph = model.graph
     if not graph.node:
         raise InputError(f"{path} cannot be read as ONNX: it has no nodes")
+    parts = [graph.node, graph.initializer, graph.input, graph.output]
+    if max(map(len, parts)) > _MOST_PARTS:
+        raise InputError(f"{path} has more than {_MOST_PARTS:,} nodes or tensors")
     if model.functions:
         raise InputError(
             f"{path} has functions of its own: inline them first, with "
