@@ -15,7 +15,6 @@ from ..data._sets import SETS
 from ..errors import InputError
 from ._terminal import messages, output
 
-
 # Characters of a text: more would be summarised on the page, and take minutes.
 _LONGEST_TEXT = 2000
 

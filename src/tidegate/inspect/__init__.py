@@ -14,9 +14,9 @@ from ._flow import gradient_flow as gradient_flow
 from ._gates import Gates as Gates
 from ._gates import LayerGates as LayerGates
 from ._gates import gates as gates
-from ._memory import Group as Group
 from ._memory import LayerMemory as LayerMemory
 from ._memory import Memory as Memory
 from ._memory import memory as memory
+from ._probed import Group as Group
 from ._report import Report as Report
 from ._report import report as report

@@ -11,38 +11,20 @@ import torch
 from torch import Tensor
 
 from .._inspectable import Inspectable
-from ..nn._layer import valid_steps
 from ._capture import capture
+from ._disturb import flip_effects, half_away, mirrored, swap_effect
 from ._frame import frame
 from ._gates import _find, layer_in_words
 from ._input import Labels, read_input
 from ._jacobian import norm, sensitivity
-from ._probe import Target
+from ._probed import Group, probed
 from ._replay import Replay, Trace
-from ._strand import Strand, some_rows
+from ._strand import inside_rows, mean_of_units, some_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHUT, OPEN = 0.1, 0.9
-# Numbers that all copies of a state together may be.
-_SIZE = 2**22
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Units that were tried together.
-
-    Attributes:
-        units: their numbers.
-        alone: score of a probe that sees these units only.
-        without: score of a probe on all units, learnt anew, of a run in which these are held at
-            their mean: what the others know.
-    """
-
-    units: tuple[int, ...]
-    alone: float
-    without: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +199,7 @@ def memory_of(
     """As `memory`, of what was read already."""
     _, calls = capture(item.module, item.inputs)
     labels = None if target is None else np.asarray(target)
-    usual = _half_away if item.tokens else _mirrored
+    usual = half_away if item.tokens else mirrored
     layers, score, chance = [], "", 0.0
     for call in calls:
         replay = Replay.of(call)
@@ -225,19 +207,20 @@ def memory_of(
         longest = max(min(replay.time - 1, 200 if lags is None else lags), 0)
         x = replay.inputs.x
         other = usual(x, replay.lengths) if flip is None else flip(x)
-        flips = _flip_effects(replay, traces, longest, other)
+        flips = flip_effects(replay, traces, longest, other)
         for index, trace in enumerate(traces):
             layer = _layer(trace, longest, flips[index])
             if labels is not None and replay.time:
-                layer, probe = _probed(layer, replay, index, trace, labels)
-                score, chance = probe.score, probe.chance
+                found = probed(replay, index, trace, labels)
+                score, chance = found.target.score, found.target.chance
+                layer = replace(layer, probe=found.scores, ranked=found.ranked, groups=found.groups)
             layers.append(layer)
     return Memory(tuple(layers), score, chance)
 
 
 def _layer(trace: Trace, longest: int, flip: tuple[np.ndarray, np.ndarray]) -> LayerMemory:
     strand, run = trace.strand, trace.run
-    inside = _inside(strand)
+    inside = inside_rows(strand)
     z = run.gates[strand.gates.index("z")]
     r = run.gates[strand.gates.index("r")] if "r" in strand.gates else None
     some = some_rows(strand.start.size(0))
@@ -250,17 +233,17 @@ def _layer(trace: Trace, longest: int, flip: tuple[np.ndarray, np.ndarray]) -> L
     leak_time = _leak_time(z, inside)
     return LayerMemory(
         name=strand.name,
-        kept=_share(z, inside),
+        kept=mean_of_units(z, inside),
         leak_time=leak_time,
-        shut=_share((z < SHUT).double(), inside),
-        open=_share((z > OPEN).double(), inside),
-        reset_shut=None if r is None else _share((r < SHUT).double(), inside),
-        reset_open=None if r is None else _share((r > OPEN).double(), inside),
+        shut=mean_of_units((z < SHUT).double(), inside),
+        open=mean_of_units((z > OPEN).double(), inside),
+        reset_shut=None if r is None else mean_of_units((r < SHUT).double(), inside),
+        reset_open=None if r is None else mean_of_units((r > OPEN).double(), inside),
         lags=np.arange(len(columns)),
         gradient=_mean(norm(columns).square(), known).sqrt().numpy(),
         gradient_by_unit=by_unit.numpy(),
         tried=tried,
-        swap=_swap_effect(strand.rows(some), run.states[:, some], tried),
+        swap=swap_effect(strand.rows(some), run.states[:, some], tried),
         flip=flipped,
         reach=_reach(by_unit.numpy()),
         probe=None,
@@ -269,21 +252,9 @@ def _layer(trace: Trace, longest: int, flip: tuple[np.ndarray, np.ndarray]) -> L
     )
 
 
-def _inside(strand: Strand) -> Tensor:
-    """(time, batch, 1) whether a step is one of the row's own, in the strand's order."""
-    first = strand.time - strand.lengths
-    return (torch.arange(strand.time)[:, None] >= first)[..., None]
-
-
-def _share(values: Tensor, inside: Tensor) -> np.ndarray:
-    """Mean over the steps of all rows, (hidden,); NaN where there is none."""
-    total = torch.where(inside, values, 0.0).sum((0, 1))
-    return (total / inside.sum()).numpy()
-
-
 def _leak_time(z: Tensor, inside: Tensor) -> np.ndarray:
     """-1 / mean(ln z): infinite where all of the past is always kept, 0 where it once was lost."""
-    mean = _share(torch.where(inside, z, 1.0).log(), inside)
+    mean = mean_of_units(torch.where(inside, z, 1.0).log(), inside)
     with np.errstate(divide="ignore"):
         return -1 / np.minimum(mean, -0.0)
 
@@ -299,171 +270,3 @@ def _reach(by_unit: np.ndarray) -> np.ndarray:
     under = by_unit <= np.exp(-1)
     first = np.where(under.any(0), under.argmax(0), len(by_unit))
     return np.maximum(first - 1, 0)
-
-
-def _chosen_lags(longest: int, copies: int) -> np.ndarray:
-    """Lags from 0 to the longest: all, or so many, closer together where they are small."""
-    if longest + 1 <= copies:
-        return np.arange(longest + 1)
-    lags = np.unique(np.geomspace(1, longest, max(copies - 1, 2)).round().astype(int))
-    return np.concatenate([[0], lags])
-
-
-def _another(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """For states (time + 1, rows, hidden), those of another row, and how far back they are known.
-
-    Where there is one row only, its own states half the row before.
-    """
-    if states.size(1) > 1:
-        return states.roll(1, 1), torch.minimum(lengths, lengths.roll(1))
-    return states.roll((len(states) - 1) // 2, 0), lengths - (lengths // 2)
-
-
-def _swap_effect(strand: Strand, states: Tensor, lags: np.ndarray) -> np.ndarray:
-    """Share of the difference between two states that is there k steps later, (lags,)."""
-    other, known_to = _another(states, strand.lengths)
-    time, rows = strand.time, states.size(1)
-    effects = np.full(len(lags), np.nan)
-    size = states[0].numel() * max(len(lags), 1)
-    parts = np.array_split(np.arange(len(lags)), max(1, size // _SIZE))
-    for part in parts:
-        order = part[np.argsort(-lags[part])]  # the largest lag begins first
-        h = states.new_zeros(0, states.size(-1))
-        begun = 0
-        for t in range(time - int(lags[part].max(initial=0)), time + 1):
-            while begun < len(order) and time - lags[order[begun]] == t:
-                h = torch.cat((h, other[t]))
-                begun += 1
-            if t < time:
-                h = strand.step(h, t, begun)
-        ends = h.view(-1, rows, h.size(-1))
-        for place, index in enumerate(order):
-            lag = int(lags[index])
-            known = (known_to > lag)[:, None]
-            moved = torch.where(known, ends[place] - states[-1], 0.0).square().sum()
-            put_in = torch.where(known, other[time - lag] - states[time - lag], 0.0).square().sum()
-            if put_in > 0:
-                effects[index] = float((moved / put_in).sqrt())
-    return effects
-
-
-def _flip_effects(
-    replay: Replay, traces: list[Trace], longest: int, flipped: Tensor
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each strand, lags and how far its last state moves when one input is flipped."""
-    if not replay.time:
-        return [(np.arange(1), np.zeros(1))] * len(traces)
-    rows = some_rows(replay.batch)
-    widest = max(trace.strand.start.size(-1) for trace in traces)
-    lags = _chosen_lags(longest, int(np.clip(_SIZE // (len(rows) * widest), 8, 64)))
-    small, lengths = _rows_of(replay, rows), replay.lengths[rows]
-    x, flipped = small.inputs.x, flipped[:, rows]
-    effects = {}
-    for reverse in {trace.strand.reverse for trace in traces}:
-        at = torch.as_tensor(lags)[:, None].expand(-1, len(rows))
-        at = at if reverse else lengths - 1 - at
-        chosen = torch.arange(replay.time)[:, None, None] == at  # (time, lags, rows)
-        copies = torch.where(chosen[..., None], flipped[:, None], x[:, None])
-        ends = small.run(x=copies.flatten(1, 2)).each
-        known = (torch.as_tensor(lags)[:, None] < lengths)[..., None]
-        for index, trace in enumerate(traces):
-            if trace.strand.reverse == reverse:
-                last = trace.run.states[-1][rows]
-                end = ends[index].run.states[-1].view(len(lags), len(rows), -1)
-                other = _another(trace.run.states[:, rows], lengths)[0][-1]
-                unit = (other - last).square().sum(-1).mean().sqrt()
-                moved = torch.where(known, end - last, 0.0).square().sum((1, 2))
-                moved = (moved / known.sum((1, 2))).sqrt()
-                effects[index] = (moved / unit).numpy() if unit > 0 else moved.numpy() * np.nan
-    return [(lags, effects[index]) for index in range(len(traces))]
-
-
-def _rows_of(replay: Replay, rows: Tensor) -> Replay:
-    """The replay of some rows."""
-    inputs = replay.inputs
-    return replace(
-        replay,
-        inputs=inputs._replace(
-            x=inputs.x[:, rows],
-            states=[None if h is None else h[:, rows] for h in inputs.states],
-            keep=None if inputs.keep is None else inputs.keep[:, rows],
-            lengths=replay.lengths[rows],
-        ),
-    )
-
-
-def _mirrored(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each feature on the other side of its mean."""
-    inside = valid_steps(x, lengths)
-    return 2 * torch.where(inside, x, 0.0).sum((0, 1)) / inside.sum() - x
-
-
-def _half_away(x: Tensor, lengths: Tensor) -> Tensor:
-    """At each step the input of one half the row away."""
-    step, length = torch.arange(len(x))[:, None], lengths.clamp(min=1)
-    source = torch.where(step < lengths, (step + (length + 1) // 2) % length, step)
-    return x[source, torch.arange(x.size(1))]
-
-
-def _probed(
-    layer: LayerMemory, replay: Replay, index: int, trace: Trace, labels: np.ndarray
-) -> tuple[LayerMemory, Target]:
-    pick = _labelled(labels, trace.strand)
-    target = Target(pick.labels, pick.rows)
-    states = pick.states(trace)
-    scores = target.read_each(states)
-    ranked = np.argsort(-scores, kind="stable")
-    hidden = len(ranked)
-    sizes = [*(2**i for i in range(hidden.bit_length()) if 2**i < hidden), hidden]
-    groups = []
-    for size in sizes:
-        units = ranked[:size]
-        groups.append(
-            Group(
-                tuple(units.tolist()),
-                target.read(states[:, units]),
-                target.read(_without(replay, index, trace, units, pick)),
-            )
-        )
-    return replace(layer, probe=scores, ranked=ranked, groups=tuple(groups)), target
-
-
-def _without(
-    replay: Replay, index: int, trace: Trace, units: np.ndarray, pick: _Pick
-) -> np.ndarray:
-    """The states that a probe sees when some units are held at their mean."""
-    mean = torch.as_tensor(_share(trace.run.states[1:], _inside(trace.strand)))[units]
-    name = trace.strand.name
-
-    def hold(strand: Strand) -> Strand:
-        return strand.with_state_held(units.tolist(), mean) if strand.name == name else strand
-
-    return pick.states(replay.run(hold).each[index])
-
-
-@dataclass(frozen=True)
-class _Pick:
-    """Which states have a label: the last of each row, or all."""
-
-    labels: np.ndarray
-    rows: np.ndarray
-    steps: np.ndarray | None
-
-    def states(self, trace: Trace) -> np.ndarray:
-        if self.steps is None:
-            return trace.run.states[-1][self.rows].numpy()
-        return trace.natural(trace.run.states[1:])[self.steps, self.rows].numpy()
-
-
-def _labelled(labels: np.ndarray, strand: Strand) -> _Pick:
-    lengths = strand.lengths.numpy()
-    batch, time = len(lengths), strand.time
-    if labels.shape == (batch,):
-        return _Pick(labels, np.arange(batch), None)
-    if labels.shape != (batch, time):
-        raise ValueError(
-            f"target must be ({batch},), one for each row, or ({batch}, {time}), one for each "
-            f"step, but it is {labels.shape}"
-        )
-    rows, steps = np.nonzero(np.arange(time) < lengths[:, None])
-    return _Pick(labels[rows, steps], rows, steps)

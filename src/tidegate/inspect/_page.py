@@ -76,6 +76,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> st
     )
 
 
+def titled(text: str) -> str:
+    """With a capital at its head."""
+    return text[:1].upper() + text[1:]
+
+
 def _section(section: Section) -> str:
     lead = f'<p class="lead">{section.lead}</p>' if section.lead else ""
     return f"\n<section><h2>{escape(section.title)}</h2>{lead}{section.body}</section>"

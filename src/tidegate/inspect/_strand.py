@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,3 +173,15 @@ def some_rows(batch: int) -> Tensor:
     if batch <= _ROWS:
         return torch.arange(batch)
     return torch.linspace(0, batch - 1, _ROWS).long()
+
+
+def inside_rows(strand: Strand) -> Tensor:
+    """(time, batch, 1) whether a step is one of the row's own, in the strand's order."""
+    first = strand.time - strand.lengths
+    return (torch.arange(strand.time)[:, None] >= first)[..., None]
+
+
+def mean_of_units(values: Tensor, inside: Tensor) -> np.ndarray:
+    """Mean over the steps of all rows, (hidden,); NaN where there is none."""
+    total = torch.where(inside, values, 0.0).sum((0, 1))
+    return (total / inside.sum()).numpy()

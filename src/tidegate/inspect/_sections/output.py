@@ -1,0 +1,144 @@
+"""What came out, and which steps it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..._inspectable import Ahead, Choices, Inspectable
+from .._chart import Axis, Line, bars_over_steps, line_chart, number, percent
+from .._heat import parts_of, right_to_left
+from .._page import Section, figure, table, titled
+from ._limits import FEW, ROWS
+
+if TYPE_CHECKING:
+    from .._carry import Carry
+
+
+def came_from(carry: Carry | None, item: Inspectable) -> Section:
+    """Which steps an output came from."""
+    if carry is None:
+        return Section("Where it came from", "", "")
+    labels, values = carry.labels, carry.integrated
+    begun = next((t for t, label in enumerate(labels) if label), 0)
+    labels, values = labels[begun:], values[begun:]
+    parts = parts_of(len(labels))
+    sums = np.array([values[a:b].sum() for a, b in parts])
+    names = [labels[a] for a, _ in parts]
+    share = carry.share()[begun:]
+    most = np.argsort(-share)[:5]
+    best = ", ".join(f"{labels[t].strip()} ({percent(float(share[t]))})" for t in most)
+    says = f"Integrated gradients of {carry.words} over the steps. Most came from {best}."
+    if item.tokens and right_to_left("".join(labels)):
+        sums, names = sums[::-1], names[::-1]
+    chart = bars_over_steps(sums, names, "for it (up), against it (down)", says)
+    rows = [
+        [
+            labels[t],
+            f"{values[t]:+.3g}",
+            f"{carry.gradient[begun + t]:+.3g}",
+            percent(float(share[t])),
+        ]
+        for t in sorted(np.argsort(-share)[:ROWS])
+    ]
+    heads = ["step", "integrated gradients", "gradient × input", "share"]
+    of = f", for {escape(carry.row)}" if carry.row else ""
+    caption = (
+        f"{titled(carry.words)}{of}: {number(carry.score)}. "
+        f"From an input of nothing it would be {number(carry.baseline)}; the bars add up to the "
+        "difference."
+    )
+    lead = "Integrated gradients: how much each step pushed what came out, up or down."
+    return Section(
+        "Where it came from", lead, figure(chart, caption, table(heads, rows, "Parts of the steps"))
+    )
+
+
+def outcomes(item: Inspectable) -> Section:
+    """What came out: forecasts, or probabilities."""
+    if not item.outcomes:
+        return Section("What came out", "", "")
+    names = item.names or [str(i) for i in range(len(item.outcomes))]
+    shown = list(zip(names, range(len(item.outcomes)), item.outcomes, strict=True))[:FEW]
+    figures = [
+        _ahead(name, row, outcome, item)
+        if isinstance(outcome, Ahead)
+        else _choices(name, row, outcome, item)
+        for name, row, outcome in shown
+    ]
+    more = len(item.outcomes) - len(shown)
+    some = f"The first {len(shown)} of {len(item.outcomes)}. " if more > 0 else ""
+    body = f'<div class="pair">{"".join(f"<div>{one}</div>" for one in figures)}</div>'
+    return Section("What came out", some, body)
+
+
+def _ahead(name: str, row: int, ahead: Ahead, item: Inspectable) -> str:
+    steps = len(ahead.median)
+    past = (
+        np.asarray(item.values[row], float)[-max(3 * steps, 12) :]
+        if item.values is not None
+        else np.zeros(0)
+    )
+    labels = list(item.labels[row])[-len(past) :] if item.labels is not None and len(past) else []
+    labels = labels or [str(t - len(past)) for t in range(len(past))]
+    here = np.arange(len(past))
+    there = len(past) - 1 + np.arange(steps + 1) if len(past) else np.arange(steps)
+    known = past[np.isfinite(past)]
+    start = known[-1:] if len(past) else np.zeros(0)
+    lines = [
+        Line("history", here, past, "truth"),
+        Line(
+            f"forecast, {ahead.band}",
+            there,
+            np.concatenate([start, ahead.median]),
+            low=np.concatenate([start, ahead.low]),
+            high=np.concatenate([start, ahead.high]),
+        ),
+    ]
+    if ahead.truth is not None:
+        lines.append(Line("what came", there, np.concatenate([start, ahead.truth]), "second"))
+    axis = Axis("", names=[*labels, *ahead.labels], low=0, high=len(labels) + steps - 1)
+    says = (
+        f"{name}: from {number(float(start[0])) if len(start) else 'nothing'} to a forecast of "
+        f"{number(float(ahead.median[-1]))} at {ahead.labels[-1]}, {ahead.band} from "
+        f"{number(float(ahead.low[-1]))} to {number(float(ahead.high[-1]))}."
+    )
+    chart = line_chart(lines, axis, Axis(""), says, marks=[max(len(past) - 1, 0)])
+    rows = [
+        [label, *(number(float(v)) for v in numbers)]
+        for label, *numbers in zip(ahead.labels, ahead.median, ahead.low, ahead.high, strict=True)
+    ]
+    numbers = table(["step", "median", "low", "high"], rows, f"Forecast of {name}")
+    return f'<h3 dir="auto">{escape(name)}</h3>' + figure(chart, "", numbers)
+
+
+def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable) -> str:
+    last = choices[-1]
+    bars = "".join(
+        f'<div class="choice{" came" if word == last.truth else ""}">'
+        f'<b dir="auto">{escape(_seen(word))}</b>'
+        f'<div class="bar" aria-hidden="true"><i style="width:{100 * chance:.1f}%"></i></div>'
+        f"<span>{percent(chance)}</span></div>"
+        for word, chance in zip(last.names[:8], last.chances[:8], strict=True)
+    )
+    labels = item.labels[row] if item.labels is not None else []
+    rows = []
+    for choice in choices if len(choices) > 1 else ():
+        at = labels[choice.step] if len(labels) > max(choice.step, -1) and len(labels) else ""
+        best = ", ".join(
+            f"{_seen(n)} {percent(c)}"
+            for n, c in list(zip(choice.names, choice.chances, strict=True))[:3]
+        )
+        rows.append([_seen(at), best, "" if choice.truth is None else _seen(choice.truth)])
+    heads = ["after", "likeliest next", "what came"]
+    numbers = table(heads, rows[-ROWS * 2 :], "Next-token probabilities") if rows else ""
+    title = "After the last token" if item.tokens and len(choices) > 1 else name
+    return f'<h3 dir="auto">{escape(title)}</h3>' + figure(bars, "", numbers)
+
+
+def _seen(token: str) -> str:
+    """A token that can be seen: a space or a line's end is named."""
+    return {" ": "␣", "\n": "⏎", "\t": "⇥", "": "∅"}.get(token, token)
