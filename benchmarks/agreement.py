@@ -106,7 +106,7 @@ class Network(nn.Module):
 def run(
     name: str, seed: int, examples: Sequence[tuple[Sequence[str], bool]], words: Words, steps: int
 ) -> tuple[Network, float]:
-    """A trained network, and the seconds it took."""
+    """A trained network, and the seconds of processor time that it took."""
     longest = max(len(sentence) for sentence, _ in examples)
     torch.manual_seed(seed)
     network = Network(words, CELLS[name](longest))
@@ -116,9 +116,9 @@ def run(
         ids, plural = batches(number)
         return nn.functional.binary_cross_entropy_with_logits(network(ids), plural)
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     train(network, loss, Settings(steps=steps, learning_rate=5e-3, seed=seed))
-    return network, time.perf_counter() - begun
+    return network, time.process_time() - begun
 
 
 def _batches(
@@ -295,10 +295,27 @@ def markdown(rows: Sequence[Row]) -> str:
             of_test = [r for r in here if (r.test, r.attractors) == (test, attractors)]
             shares = [_spread([r.accuracy for r in of_test if r.cell == c]) for c in cells]
             lines.append(f"| {test} | {attractors} | {' | '.join(shares)} |")
+        if training == "text":
+            shares = [_spread([_balanced(here, c, s) for s in _seeds(here, c)]) for c in cells]
+            lines.append(f"| both numbers, each counting half | any | {' | '.join(shares)} |")
         seconds = [statistics.median(r.seconds for r in here if r.cell == c) for c in cells]
         lines.append("| seconds of training | | " + " | ".join(f"{s:.0f}" for s in seconds) + " |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+def _seeds(rows: Sequence[Row], cell: str) -> list[int]:
+    return sorted({row.seed for row in rows if row.cell == cell})
+
+
+def _balanced(rows: Sequence[Row], cell: str, seed: int) -> float:
+    """The mean of the accuracies on singular and on plural subjects."""
+    means = []
+    for number in ("singular", "plural"):
+        of_number = [r for r in rows if (r.cell, r.seed, r.test) == (cell, seed, number)]
+        total = sum(row.count for row in of_number)
+        means.append(sum(row.accuracy * row.count for row in of_number) / total)
+    return statistics.fmean(means)
 
 
 def _spread(shares: Sequence[float]) -> str:

@@ -204,10 +204,55 @@ def long_sentence(language: str) -> Drawing:
         "en": ("{} words", "plain RNN", "LSTM", "GRU", "GRU, chrono"),
         "fa": ("{} واژه", "شبکه ساده", "LSTM", "GRU", "GRU با chrono"),
     }[language]
-    rows = json.loads((DOCS / "guide" / "agreement.json").read_text("utf-8"))
+    rows = json.loads((DOCS / "measured" / "agreement.json").read_text("utf-8"))
     draw = Drawing(680, 300, language)
     groups = {words[0].format(draw.digits(far)): shares for far, shares in rows.items()}
     grouped_bars(draw, groups, words[1:], top=100)
+    return draw
+
+
+@figure
+def language(language: str) -> Drawing:
+    """Update gates of the units that keep most and least, a column for each word."""
+    from tidegate.data.agreement import SENTENCE
+    from tidegate.runtime import load
+
+    words = {
+        "en": "share of the past kept: pale 0, dark 1 (read from the right)",
+        "fa": "سهمی از گذشته که مانده: کم‌رنگ ۰ و پررنگ ۱",
+    }[language]
+    gates = load(DOCS / "models" / "sentences.safetensors").gates(SENTENCE.right)
+    kept = gates.update[0]
+    order = kept.mean(axis=0).argsort()[::-1]
+    shown = kept[:, order[[0, 1, 2, 3, 5, 8, 12, 18, 26, 40, 60, 95]]]
+    draw = Drawing(720, 330, language)
+    step = 650 / len(kept)
+    for column, word in enumerate(gates.tokens):  # the first word at the right, as it is read
+        x = 690 - (column + 1) * step
+        for row, share in enumerate(shown[column]):
+            draw.box(x + 1, 20 + row * 16, step - 2, 14, "f2", 2, 0.06 + 0.94 * float(share))
+        draw.parts.append(
+            f'<text class="s" text-anchor="end" transform="translate({x + step / 2 + 4:.1f} 222) '
+            f'rotate(-60)">{word}</text>'
+        )
+    draw.text(360, 324, words, kind="s m")
+    return draw
+
+
+@figure
+def conversion(language: str) -> Drawing:
+    words = {
+        "en": ("one file of layers", "NumPy alone", "step by step", "bfloat16, int8", "torch"),
+        "fa": ("یک پرونده از لایه‌ها", "تنها NumPy", "گام‌به‌گام", "bfloat16، int8", "torch"),
+    }[language]
+    draw = Drawing(680, 240, language)
+    for row, name in enumerate((words[4], "Keras", "ONNX")):
+        draw.label(20, 26 + row * 70, 130, 44, name, "b")
+        draw.arrow((150, 48 + row * 70), (250, 118 + (row - 1) * 12))
+    draw.label(252, 88, 170, 60, words[0], "b")
+    for row, name in enumerate(words[1:4]):
+        draw.arrow((422, 118 + (row - 1) * 12), (520, 48 + row * 70))
+        draw.label(522, 26 + row * 70, 138, 44, name, "s b")
     return draw
 
 
