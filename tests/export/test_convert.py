@@ -1,6 +1,8 @@
 """`tidegate convert` between formats, as its users see it."""
 
 import json
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -161,3 +163,22 @@ def test_very_many_nodes_are_not_unpacked(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x3a" + size + nodes)
     with pytest.raises(ValueError, match="has more than 100,000 nodes or tensors"):
         read(tmp_path / "m.onnx")
+
+
+def test_all_but_onnx_and_pt_is_read_with_numpy_alone():
+    script = f"""
+import sys
+from tidegate.export import read, write
+for name in ("keras_stack.keras", "keras_legacy.h5", "rtneural.json", "equinox.eqx"):
+    read({str(MADE)!r} + "/" + name)
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+print(*loaded & {{"torch", "onnx", "h5py", "keras", "jax", "pandas", "onnxruntime"}})
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
+
+
+def test_a_missing_package_is_named_with_what_brings_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert run("convert", MADE / "torch_legacy_every.onnx", tmp_path / "m.keras") == 2
+    assert "needs the package onnx: pip install 'tidegate[onnx]'" in capsys.readouterr().err

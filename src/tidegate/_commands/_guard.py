@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 
 from ..errors import InputError
 
+# Which extra brings a package, where that is not the largest of them.
+_EXTRAS = {"torch": "torch", "onnx": "onnx", "tokenizers": "language"}
+
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
@@ -37,7 +40,9 @@ def guarded(run: Callable[..., object], tokens: Sequence[str]) -> int:
 
 def _what_is_missing(error: ModuleNotFoundError) -> str:
     package = (error.name or str(error)).partition(".")[0]
-    return f"this needs the package {package}: pip install 'tidegate[demo]'"
+    return (
+        f"this needs the package {package}: pip install 'tidegate[{_EXTRAS.get(package, 'demo')}]'"
+    )
 
 
 def _say(sentence: str, code: int) -> int:

@@ -74,8 +74,9 @@ def read_graph(path: str | os.PathLike[str]) -> GraphFile:
         InputError: the file is not there, damaged, or holds what no GRU model needs.
         ModuleNotFoundError: onnx is not installed.
     """
-    from google.protobuf.message import DecodeError
-    from onnx import ModelProto
+    from onnx import ModelProto  # first, since it is the one to be missing
+
+    from google.protobuf.message import DecodeError  # isort: skip
 
     path = Path(path)
     try:
