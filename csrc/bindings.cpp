@@ -5,7 +5,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -28,17 +28,21 @@ T* as(address a) {
 // Packed weights of one direction of one layer, of either type.
 class Weights {
  public:
+  // With `keep_source` they are copied first and packed from the copy, which `is_of` compares with:
+  // what another thread writes meanwhile is then in neither.
   Weights(bool is_double, int reset, index input, index hidden, address weight_ih,
-          address weight_hh, address bias_ih, address bias_hh, bool backward)
+          address weight_hh, address bias_ih, address bias_hh, bool backward, bool keep_source)
       : is_double_(is_double) {
     if (input < 1 || hidden < 1 || reset < reset_after || reset > reset_none)
       throw std::invalid_argument("Weights: input and hidden must be positive, reset 0, 1 or 2");
     const Shape shape{input, hidden, reset};
+    Source from{weight_ih, weight_hh, bias_ih, bias_hh};
     nb::gil_scoped_release release;
+    if (keep_source) from = copy(from, shape);
     if (is_double_)
-      pack(f64_, shape, weight_ih, weight_hh, bias_ih, bias_hh, backward);
+      pack(f64_, shape, from, backward);
     else
-      pack(f32_, shape, weight_ih, weight_hh, bias_ih, bias_hh, backward);
+      pack(f32_, shape, from, backward);
   }
   // The same weights stored narrower, for forward alone.
   Weights(const Weights& from, int storage) : is_double_(false) {
@@ -54,6 +58,18 @@ class Weights {
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
+  // Whether these arrays, of the same sizes, hold the bytes that were packed.
+  bool is_of(address weight_ih, address weight_hh, address bias_ih, address bias_hh) const {
+    const Source now{weight_ih, weight_hh, bias_ih, bias_hh};
+    if (source_.empty()) return false;
+    const auto sizes = sizes_of(shape());
+    for (int i = 0; i < 4; ++i) {
+      if (!now[i] != !copied_[i]) return false;
+      if (now[i] && std::memcmp(as<const char>(now[i]), as<const char>(copied_[i]), sizes[i]))
+        return false;
+    }
+    return true;
+  }
   bool is_double() const { return is_double_; }
   std::size_t nbytes() const { return bytes_; }
   const Shape& shape() const { return is_double_ ? f64_.shape : f32_.shape; }
@@ -68,12 +84,31 @@ class Weights {
   }
 
  private:
+  using Source = std::array<address, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh; 0: absent
+
+  std::array<std::size_t, 4> sizes_of(const Shape& shape) const {
+    const std::size_t rows = gates_of(shape.reset) * shape.hidden * (is_double_ ? 8 : 4);
+    return {rows * shape.input, rows * shape.hidden, rows, rows};
+  }
+  Source copy(const Source& from, const Shape& shape) {
+    const auto sizes = sizes_of(shape);
+    std::size_t total = 0;
+    for (int i = 0; i < 4; ++i) total += from[i] ? sizes[i] : 0;
+    source_.resize(total);
+    char* to = source_.data();
+    for (int i = 0; i < 4; ++i) {
+      if (!from[i]) continue;
+      std::memcpy(to, as<const char>(from[i]), sizes[i]);
+      copied_[i] = reinterpret_cast<address>(to);
+      to += sizes[i];
+    }
+    return copied_;
+  }
   template <class T>
-  void pack(Packed<T>& to, Shape shape, address weight_ih, address weight_hh, address bias_ih,
-            address bias_hh, bool backward) {
+  void pack(Packed<T>& to, Shape shape, const Source& from, bool backward) {
     allocate(to, shape, stored_native, backward);
-    kernels_of<T>().pack(to, as<const T>(weight_ih), as<const T>(weight_hh), as<const T>(bias_ih),
-                         as<const T>(bias_hh));
+    kernels_of<T>().pack(to, as<const T>(from[0]), as<const T>(from[1]), as<const T>(from[2]),
+                         as<const T>(from[3]));
   }
   template <class T>
   void allocate(Packed<T>& to, Shape shape, int storage, bool backward) {
@@ -88,6 +123,8 @@ class Weights {
   void* memory_ = nullptr;
   Packed<float> f32_{};
   Packed<double> f64_{};
+  std::vector<char> source_;
+  Source copied_{};
 };
 
 void require_native(const Weights& w, address tokens) {
@@ -347,19 +384,14 @@ NB_MODULE(_kernels, m) {
   m.attr("STORED_BFLOAT16") = int(stored_bfloat16);
   m.attr("STORED_INT8") = int(stored_int8);
   m.def("isas", &available_isas);
-  m.def(
-      "same_bytes",
-      [](address a, address b, std::size_t size) {
-        return std::memcmp(as<const char>(a), as<const char>(b), size) == 0;
-      },
-      "a"_a, "b"_a, "size"_a);
   m.def("default_threads", &default_threads);
 
   nb::class_<Weights>(m, "Weights")
       .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address,
-                    bool>(),
+                    bool, bool>(),
            "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a,
-           "bias_hh"_a, "backward"_a)
+           "bias_hh"_a, "backward"_a, "keep_source"_a = false)
+      .def("is_of", &Weights::is_of, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a, "bias_hh"_a)
       .def(
           "narrow",
           [](const Weights& from, int storage) { return std::make_unique<Weights>(from, storage); },

@@ -402,11 +402,9 @@ void Stepper<T>::step(const T* x, T* h) {
     Call<T>& c = layer.call;
     T* state = h + layer.state_at;
     const int ranks = int(layer.shares->slices.size());
-    const bool by_units = layer.shares->slices[0].by_units;
     c.x = x;
     c.h_0 = state;
-    // A row's state is read before it is written; threads that share a row must not write yet.
-    c.output = c.h_n = by_units ? next_.data() : state;
+    c.output = c.h_n = next_.data();  // its first units are written while others read the old state
     if (granted(ranks) < ranks)  // in a forked child, or inside another parallel region
       run_forward(&c, 1, 1);
     else
@@ -414,7 +412,7 @@ void Stepper<T>::step(const T* x, T* h) {
         k.forward(c, layer.shares->slices[rank], Arena{layer.scratch[rank].get(), 0},
                   Arena{layer.common.get(), 0});
       });
-    if (by_units) std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
+    std::memcpy(state, next_.data(), c.batch * c.weights->shape.hidden * sizeof(T));
     x = state;
   }
 }

@@ -48,7 +48,7 @@ class Stepper {
  private:
   struct Layer;
   std::vector<Layer> layers_;
-  std::vector<T> next_;  // the new state, while threads still read the old one
+  std::vector<T> next_;  // the new state, while the old one is still read
 };
 
 // A whole model, one step at a time: what each layer needs is allocated when it is made.

@@ -52,23 +52,32 @@ TIDEGATE_INLINE void keep_gate(const GateSinks<T>& sinks, index g, index gate, i
   if (sinks.saved) store(gate_at(sinks.saved, g, gate, gates, vector), v);
 }
 
-// state may be null when only the gates are wanted; `state` and `next` may be the same row.
+// One vector of units of "after": `h_*` are the products of the state, `next` may be null when only
+// the gates are wanted; `state` and `next` may be the same row.
+template <class T>
+TIDEGATE_INLINE void gate_after(index unit, index n, index v, index g, Vec<T> h_r, Vec<T> h_z,
+                                Vec<T> h_c, const T* x, const T* bias_hn, const T* state, T* next,
+                                const GateSinks<T>& sinks) {
+  const auto r = sigmoid<T>(load(gate_at(x, g, 0, 3, v)) + h_r);
+  const auto z = sigmoid<T>(load(gate_at(x, g, 1, 3, v)) + h_z);
+  const auto h_n = h_c + load(bias_hn + unit);
+  const auto c = tanh<T>(fma(r, h_n, load(gate_at(x, g, 2, 3, v))));
+  keep_gate(sinks, g, 0, 4, v, r);
+  keep_gate(sinks, g, 1, 4, v, z);
+  keep_gate(sinks, g, 2, 4, v, c);
+  keep_gate(sinks, g, 3, 4, v, h_n);
+  show(sinks, 0, unit, n, r);
+  show(sinks, 1, unit, n, z);
+  show(sinks, 2, unit, n, c);
+  if (next) store_n(next + unit, fma(z, load_n(state + unit, n) - c, c), n);
+}
+
 template <class T>
 void gates_after(index hidden, index g0, index g1, const T* x, const T* h, const T* bias_hn,
                  const T* state, T* next, const GateSinks<T>& sinks) {
   for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = sigmoid<T>(load(gate_at(x, g, 0, 3, v)) + load(gate_at(h, g, 0, 3, v)));
-    const auto z = sigmoid<T>(load(gate_at(x, g, 1, 3, v)) + load(gate_at(h, g, 1, 3, v)));
-    const auto h_n = load(gate_at(h, g, 2, 3, v)) + load(bias_hn + unit);
-    const auto c = tanh<T>(fma(r, h_n, load(gate_at(x, g, 2, 3, v))));
-    keep_gate(sinks, g, 0, 4, v, r);
-    keep_gate(sinks, g, 1, 4, v, z);
-    keep_gate(sinks, g, 2, 4, v, c);
-    keep_gate(sinks, g, 3, 4, v, h_n);
-    show(sinks, 0, unit, n, r);
-    show(sinks, 1, unit, n, z);
-    show(sinks, 2, unit, n, c);
-    if (next) store_n(next + unit, fma(z, load_n(state + unit, n) - c, c), n);
+    gate_after(unit, n, v, g, load(gate_at(h, g, 0, 3, v)), load(gate_at(h, g, 1, 3, v)),
+               load(gate_at(h, g, 2, 3, v)), x, bias_hn, state, next, sinks);
   });
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "gates.hpp"
+#include "one_row.hpp"
 #include "threads.hpp"
 
 namespace tidegate::TIDEGATE_ISA {
@@ -306,6 +307,15 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
   const bool before = l.shape.reset == reset_before;
   const index hh_gates = before ? 2 : l.gates, per_group = hh_gates * group_vectors;
   const index x_row = l.gates * l.width, h_row = hh_gates * l.width;
+  if (rows == 1 && l.shape.reset == reset_after) {
+    T* next = at.output(step, 0);
+    const auto sinks = at.sinks(step, 0, at.saved(step, 0));
+    const OneRow<T, S> row{l.hh,      hidden,       b.operands[0], b.h_gates, x_gates,
+                           l.bias_hn, b.carried[0], next,          sinks};
+    one_row_after(row, g0, g1, step % 2 == 1);
+    if (at.c.zone) stay(at, step, 0, b.carried[0], next);
+    return;
+  }
   const T* none = nullptr;
   product(l.hh, g0 * per_group, g1 * per_group, rows, b.operands, b.h_gates, h_row, none, 0);
   if (before) {
@@ -702,10 +712,13 @@ struct Backward {
 
   void add_rows(T* sum, const T* d, index cells) {
     const index begin = g0 * l.gates * group<T>, end = g1 * l.gates * group<T>;
-    for (index k = begin; k < end; k += lanes<T>) {
-      Vec<T> total{};
-      for (index cell = 0; cell < cells; ++cell) total += load(d + cell * gates_row + k);
-      store(sum + k, load(sum + k) + total);
+    for (index from = 0; from < cells; from += cell_block) {
+      const index to = cells - from < cell_block ? cells : from + cell_block;
+      for (index k = begin; k < end; k += lanes<T>) {
+        Vec<T> total{};
+        for (index cell = from; cell < to; ++cell) total += load(d + cell * gates_row + k);
+        store(sum + k, load(sum + k) + total);
+      }
     }
   }
 

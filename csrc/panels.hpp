@@ -15,6 +15,7 @@
 namespace tidegate::TIDEGATE_ISA {
 
 constexpr index k_block = 256;
+constexpr index cell_block = 128;  // of a sum over cells
 
 template <class T>
 constexpr index group = group_vectors * lanes<T>;
@@ -314,27 +315,31 @@ void product(const Panels<T, S>& w, index v0, index v1, index rows, const T* con
   }
 }
 
-// sum += x' d over cells: `rows` neighbouring inputs x[cell][m] by `vectors` vectors of d.
+// sum += x' d over cells: `rows` neighbouring inputs x[cell][m] by `vectors` vectors of d. Blocks of
+// cells are summed apart, so that the rounding error does not grow with their number.
 template <class T, int rows, int vectors>
 TIDEGATE_INLINE void outer_tile(index cells, const T* const* x, index m, const T* d, index d_row,
                                 T* sum, index sum_row) {
-  Vec<T> acc[rows][vectors];
-  TIDEGATE_UNROLLED(i, 0, rows)
-  TIDEGATE_UNROLLED(v, 0, vectors) acc[i][v] = Vec<T>{};
-  for (index cell = 0; cell < cells; ++cell, d += d_row) {
-    const T* in = x[cell] + m;
-    Vec<T> column[vectors];
-    TIDEGATE_UNROLLED(v, 0, vectors) column[v] = load(d + v * lanes<T>);
-    TIDEGATE_UNROLLED(i, 0, rows) {
-      const Vec<T> value = broadcast(in[i]);
-      TIDEGATE_UNROLLED(v, 0, vectors)
-      acc[i][v] = fma(value, column[v], acc[i][v]);
+  for (index cell = 0; cell < cells;) {
+    const index end = cells - cell < cell_block ? cells : cell + cell_block;
+    Vec<T> acc[rows][vectors];
+    TIDEGATE_UNROLLED(i, 0, rows)
+    TIDEGATE_UNROLLED(v, 0, vectors) acc[i][v] = Vec<T>{};
+    for (; cell < end; ++cell, d += d_row) {
+      const T* in = x[cell] + m;
+      Vec<T> column[vectors];
+      TIDEGATE_UNROLLED(v, 0, vectors) column[v] = load(d + v * lanes<T>);
+      TIDEGATE_UNROLLED(i, 0, rows) {
+        const Vec<T> value = broadcast(in[i]);
+        TIDEGATE_UNROLLED(v, 0, vectors)
+        acc[i][v] = fma(value, column[v], acc[i][v]);
+      }
     }
-  }
-  TIDEGATE_UNROLLED(i, 0, rows)
-  TIDEGATE_UNROLLED(v, 0, vectors) {
-    T* out = sum + i * sum_row + v * lanes<T>;
-    store(out, load(out) + acc[i][v]);
+    TIDEGATE_UNROLLED(i, 0, rows)
+    TIDEGATE_UNROLLED(v, 0, vectors) {
+      T* out = sum + i * sum_row + v * lanes<T>;
+      store(out, load(out) + acc[i][v]);
+    }
   }
 }
 

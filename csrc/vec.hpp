@@ -238,29 +238,39 @@ TIDEGATE_INLINE void transpose(Vec<T> (&rows)[lanes<T>]) {
 template <class T>
 constexpr T exp_limit = sizeof(T) == 4 ? T(87.336) : T(708.396);
 
+// A polynomial of r, highest power first, an even number of coefficients: pairs of them side by side,
+// since a step of one row waits for the latency of this.
+template <class T, int size>
+TIDEGATE_INLINE Vec<T> in_pairs(const T (&c)[size], Vec<T> r, Vec<T> r_2) {
+  Vec<T> q = fma(r, broadcast(c[0]), broadcast(c[1]));
+  TIDEGATE_UNROLLED(i, 1, size / 2)
+  q = fma(q, r_2, fma(r, broadcast(c[2 * i]), broadcast(c[2 * i + 1])));
+  return q;
+}
+
 // exp(y) = scale + scale * expm1, with |y| <= exp_limit: 2^n times a polynomial on |r| <= ln2 / 2.
 // float: Cephes' minimax of degree 7; double: the series to r^13, whose rest is below 1e-17.
 template <class T>
 TIDEGATE_INLINE void exp_parts(Vec<T> y, Vec<T>& scale, Vec<T>& expm1) {
   const Vec<T> n = round(y * broadcast(T(1.44269504088896340736)));
-  Vec<T> r, q;
+  Vec<T> r, r_2, q;
   if constexpr (sizeof(T) == 4) {
     r = fnma(n, broadcast(0.693359375f), y);
     r = fnma(n, broadcast(-2.12194440e-4f), r);
+    r_2 = r * r;
     constexpr float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                            4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-    q = broadcast(c[0]);
-    TIDEGATE_UNROLLED(i, 1, 6) q = fma(q, r, broadcast(c[i]));
+    q = in_pairs<T>(c, r, r_2);
   } else {
     r = fnma(n, broadcast(0.693147180369123816490), y);
     r = fnma(n, broadcast(1.90821492927058770002e-10), r);
+    r_2 = r * r;
     constexpr double c[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
                             1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
                             1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
-    q = broadcast(c[0]);
-    TIDEGATE_UNROLLED(i, 1, 12) q = fma(q, r, broadcast(c[i]));
+    q = in_pairs<T>(c, r, r_2);
   }
-  expm1 = fma(q * r, r, r);
+  expm1 = fma(q, r_2, r);
   scale = pow2(n);
 }
 
@@ -271,7 +281,7 @@ TIDEGATE_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> y = max(-limit, min(limit, -x));
   Vec<T> scale, expm1;
   exp_parts<T>(y, scale, expm1);
-  const Vec<T> s = reciprocal(broadcast(T(1)) + fma(scale, expm1, scale));
+  const Vec<T> s = reciprocal(fma(scale, expm1, scale + broadcast(T(1))));
   return where_less(x, -limit, Vec<T>{}, s);
 }
 

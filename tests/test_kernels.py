@@ -97,6 +97,9 @@ FAR = [
     Case(time=4, batch=1000, features=3, hidden=5, threads=3, ragged=True),
     Case(time=0, batch=3, directions=2),
     Case(time=3, batch=0, threads=2),
+    # Long sums over steps and rows, which lose digits unless they are taken in blocks.
+    Case(seed=5, time=123, batch=30, features=1, hidden=3, keep="unit", saved=False),
+    Case(seed=5, time=400, batch=40, features=1, hidden=3, keep="unit"),
 ]
 
 

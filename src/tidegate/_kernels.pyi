@@ -21,9 +21,6 @@ def isas() -> list[str]:
 def default_threads() -> int:
     """Threads for a caller who names none: OpenMP's number; 1 in a forked child."""
 
-def same_bytes(a: int, b: int, size: int) -> bool:
-    """Whether two stretches of memory hold the same bytes."""
-
 class Weights:
     """The packed weights of one direction of one layer: a snapshot, immutable, thread-safe.
 
@@ -43,8 +40,12 @@ class Weights:
         bias_ih: int,
         bias_hh: int,
         backward: bool,  # also pack what gru_backward needs
+        keep_source: bool = False,  # keep a copy of the arrays for `is_of`
     ) -> None: ...
     nbytes: Final[int]
+    def is_of(self, weight_ih: int, weight_hh: int, bias_ih: int, bias_hh: int) -> bool:
+        """Whether arrays of the same sizes hold the bytes that were packed with `keep_source`."""
+
     def narrow(self, storage: int) -> Weights:
         """The same float32 weights stored narrower, for `gru_forward` and `Cell` alone.
 

@@ -22,6 +22,19 @@ from tidegate.nn._packing import pack
 FIXED = 7  # tensors of a layer before its weights
 
 
+def saved_tensors(ctx) -> tuple:
+    """What was saved for a backward pass, or a sentence on what became of it."""
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            raise
+        raise RuntimeError(
+            "A GRU's gradients are computed from its input, weights and output, but one of them "
+            "was modified in place after the call: modify a copy, as in output = output * 2"
+        ) from error
+
+
 def as_layer(tensors: tuple[Tensor | None, ...]) -> Layer:
     """Undo the flattening of a layer's tensors."""
     return Layer._make((*tensors[:FIXED], tensors[FIXED:]))
@@ -45,11 +58,11 @@ class EagerLayer(Function):
     @staticmethod
     def backward(ctx, *d_outputs: Tensor | None):
         """Run the backward kernel, or, where a graph of it is wanted, `LayerBackward`."""
-        output, saved, *tensors = ctx.saved_tensors
+        output, saved, *tensors = saved_tensors(ctx)
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
-            return None, None, *_backward(ctx.plan, needs, output, d_outputs, tensors)
-        layer, wanted = as_layer(tuple(tensors)), _wanted(needs)
+            return None, None, *backward_graph(ctx.plan, needs, output, d_outputs, tensors)
+        layer, wanted = as_layer(tuple(tensors)), wanted_of(needs)
         if any(d is not None and is_legacy_batchedtensor(d) for d in d_outputs):
             gradients = _functional.backward(layer, ctx.plan, Cotangents._make(d_outputs), wanted)
         else:
@@ -76,8 +89,8 @@ class TransformedLayer(Function):
     @staticmethod
     def backward(ctx, *d_outputs: Tensor | None):
         """Run `LayerBackward`."""
-        output, *tensors = ctx.saved_tensors
-        return None, *_backward(ctx.plan, ctx.needs_input_grad[1:], output, d_outputs, tensors)
+        output, *tensors = saved_tensors(ctx)
+        return None, *backward_graph(ctx.plan, ctx.needs_input_grad[1:], output, d_outputs, tensors)
 
     @staticmethod
     def vmap(info, in_dims, *args):
@@ -117,7 +130,7 @@ class LayerBackward(Function):
         return _vmap.backward(apply, size, in_dims[2:], plan, wanted, tensors)
 
 
-def _wanted(needs: tuple[bool, ...]) -> Wanted:
+def wanted_of(needs: tuple[bool, ...]) -> Wanted:
     return Wanted(needs[0], needs[1], needs[2], any(needs[FIXED:]))
 
 
@@ -127,11 +140,14 @@ def _flat(gradients: Gradients, needs: tuple[bool, ...]) -> tuple[Tensor | None,
     return gradients.x, gradients.h_0, gradients.keep, None, None, None, None, *weights
 
 
-def _backward(plan: Plan, needs, output: Tensor, d_outputs, tensors) -> tuple[Tensor | None, ...]:
+def backward_graph(
+    plan: Plan, needs, output: Tensor, d_outputs, tensors
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a layer, one for each of its tensors, as a function of all of them."""
     if all(d is None for d in d_outputs):
         return (None,) * len(needs)
     d_x, d_h_0, d_keep, *d_weights = LayerBackward.apply(
-        plan, _wanted(needs), output, *d_outputs, *tensors
+        plan, wanted_of(needs), output, *d_outputs, *tensors
     )
     return _flat(Gradients(d_x, d_h_0, d_keep, d_weights), needs)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn import _call, _dynamo, _init, _stack
+from tidegate.nn import _call, _dynamo, _init, _short, _stack
 from tidegate.nn._layer import GATES, Plan, in_dtype
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 from tidegate.nn._stack import STACKS, Regularisers
@@ -249,9 +249,12 @@ class GRU(nn.GRU):
             ValueError: an argument has the wrong shape, dtype or value.
         """
         options = lengths is not None or keep is not None or return_gates
-        if not options and self._is_torchs and _is_for_torch(input):
-            # torch's stub has a signature for each kind of input, and none for either.
-            return GRUResult(*super().forward(input, hx))  # pyrefly: ignore[no-matching-overload]
+        if not (options or torch.compiler.is_compiling()):
+            if (result := _short.run(self, input, hx)) is not None:
+                return result
+            if self._is_torchs and _is_for_torch(input):
+                # torch's stub has a signature for each kind of input, and none for either.
+                return GRUResult(*super().forward(input, hx))  # pyrefly: ignore[no-matching-overload]
         form, inputs = _call.read(self, input, hx, lengths, keep)
         plan = Plan(
             self.reset,
@@ -322,8 +325,6 @@ def _without_autocast(device: str) -> contextlib.AbstractContextManager:
 
 def _is_for_torch(input: Tensor | PackedSequence) -> bool:
     """Whether torch's kernels run where the input lies, or a TorchScript trace wants its names."""
-    if torch.compiler.is_compiling():
-        return False
     data = input.data if isinstance(input, PackedSequence) else input
     return data.device.type not in ("cpu", "meta") or torch.jit.is_tracing()
 

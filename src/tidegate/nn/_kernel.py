@@ -103,7 +103,9 @@ def backward(
         _address(d_bias_hh),
         *read.zone,
     )
-    return Gradients(d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights))
+    return Gradients(
+        d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)
+    )
 
 
 def saved_buffer(layer: Layer, plan: Plan, packed: Packed) -> Tensor:
@@ -201,18 +203,20 @@ def _like_input(layer: Layer, plan: Plan) -> Tensor:
 
 def _like_weights(layer: Layer, plan: Plan) -> list[Tensor | None]:
     """Room for the gradients of the four kinds of weights, both directions together."""
-    weight_ih, weight_hh = layer.weights[:2]
-    like = layer.x.new_empty
-    matrices = [like(plan.directions, *w.shape) for w in (weight_ih, weight_hh)]
-    if not plan.bias:
-        return [*matrices, None, None]
-    return [*matrices, *(like(plan.directions, weight_ih.size(0)) for _ in range(2))]
+    kinds = layer.weights[: len(layer.weights) // plan.directions]
+    both = () if plan.directions == 1 else (plan.directions,)
+    like = [layer.x.new_empty(*both, *weight.shape) for weight in kinds]
+    return [*like] if plan.bias else [*like, None, None]
 
 
-def _by_direction(d_weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _by_direction(d_weights: Sequence[Tensor | None], directions: int) -> list[Tensor | None]:
     """Gradients in the order of `Layer.weights`."""
-    kinds = [kind.unbind() for kind in d_weights if kind is not None]
-    return [weight for direction in zip(*kinds, strict=True) for weight in direction]
+    kinds = [kind for kind in d_weights if kind is not None]
+    if directions == 1:
+        return [*kinds]
+    return [
+        weight for pair in zip(*(kind.unbind() for kind in kinds), strict=True) for weight in pair
+    ]
 
 
 def _sum_keep(d_keep: Tensor | None, keep: Tensor | None) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.library import Library
 
 from tidegate.nn import _functional, _kernel, _vmap
-from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward
+from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward, saved_tensors
 from tidegate.nn._layer import GATES, Cotangents, Layer, Outputs, Plan, Wanted, hidden_size
 
 _TENSORS = (
@@ -99,7 +99,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, d_output, d_h_n, d_gates):
-    output, *tensors = ctx.saved_tensors
+    output, *tensors = saved_tensors(ctx)
     layer, plan = as_layer(tuple(tensors)), ctx.plan
     needs = ctx.needs_input_grad
     wanted = Wanted._make((*needs[:3], any(needs[FIXED])))

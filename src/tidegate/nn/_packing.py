@@ -11,7 +11,6 @@ import weakref
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from tidegate import _kernels
 from tidegate.nn._layer import Direction, Layer, Plan, directions
@@ -30,15 +29,28 @@ class _Entry(NamedTuple):
     weight_hh: weakref.ref  # whose number the entry goes by
     reset: str
     backward: bool
-    copies: Direction
+    dtype: torch.dtype
+    shapes: tuple[torch.Size | None, ...]
     packed: _kernels.Weights
 
     def serves(self, weights: Direction, reset: str, backward: bool) -> bool:
-        if self.weight_hh() is not weights.weight_hh:
+        if (
+            self.weight_hh() is not weights.weight_hh
+            or self.reset != reset
+            or self.backward < backward
+        ):
             return False
-        if self.reset != reset or self.backward < backward:
-            return False
-        return all(map(_same, weights, self.copies))
+        addresses = []
+        for weight, shape in zip(weights[:4], self.shapes, strict=True):
+            if weight is None or shape is None:
+                if weight is not shape:
+                    return False
+                addresses.append(0)
+                continue
+            if weight.shape != shape or weight.dtype != self.dtype or not weight.is_contiguous():
+                return False
+            addresses.append(weight.data_ptr())
+        return self.packed.is_of(*addresses)
 
 
 _kept: dict[int, _Entry] = {}  # by id of weight_hh
@@ -47,39 +59,31 @@ _kept: dict[int, _Entry] = {}  # by id of weight_hh
 def pack(layer: Layer, plan: Plan, backward: bool) -> Packed:
     """Packed weights of both directions; the second is None in a layer of one."""
     rows = layer.x.numel() // max(1, layer.x.size(-1))
-    take = _kept_weights if rows <= KEEP_UP_TO_ROWS else _pack
     first, *second = (
-        take(weights, plan.reset, backward) for weights in directions(layer.weights, plan)
+        pack_direction(weights, plan.reset, rows, backward)
+        for weights in directions(layer.weights, plan)
     )
     return first, second[0] if second else None
 
 
-def _kept_weights(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
+def pack_direction(weights: Direction, reset: str, rows: int, backward: bool) -> _kernels.Weights:
+    """Weights and biases of one direction, packed for a call of so many `rows`."""
+    if rows > KEEP_UP_TO_ROWS:
+        return _pack(weights, reset, backward)
     key = id(weights.weight_hh)
     entry = _kept.get(key)
     if entry is not None and entry.serves(weights, reset, backward):
         return entry.packed
-    # Copied first and packed from the copies: what another thread writes meanwhile is then in
-    # neither, and the next call sees it.
-    copies = Direction._make(None if w is None else w.detach().clone() for w in weights)
-    packed = _pack(copies, reset, backward)
+    packed = _pack(weights, reset, backward, True)
     alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
-    _kept[key] = _Entry(alive, reset, backward, copies, packed)
+    shapes = tuple(None if w is None else w.shape for w in weights[:4])
+    _kept[key] = _Entry(alive, reset, backward, weights.weight_hh.dtype, shapes, packed)
     return packed
 
 
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return (
-        a.shape == b.shape
-        and a.is_contiguous()
-        and a.dtype == b.dtype
-        and _kernels.same_bytes(a.data_ptr(), b.data_ptr(), b.nbytes)
-    )
-
-
-def _pack(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
+def _pack(
+    weights: Direction, reset: str, backward: bool, keep_source: bool = False
+) -> _kernels.Weights:
     weight_ih, weight_hh = weights.weight_ih.contiguous(), weights.weight_hh.contiguous()
     bias_ih, bias_hh = (
         None if b is None else b.contiguous() for b in (weights.bias_ih, weights.bias_hh)
@@ -94,4 +98,5 @@ def _pack(weights: Direction, reset: str, backward: bool) -> _kernels.Weights:
         0 if bias_ih is None else bias_ih.data_ptr(),
         0 if bias_hh is None else bias_hh.data_ptr(),
         backward,
+        keep_source,
     )

@@ -1,0 +1,81 @@
+// A step of "after" for one row: the sums of a few groups of units stay in registers from the product
+// until their gates are computed, while the processor already multiplies for the next groups.
+//
+// The arithmetic, and so every bit, is that of `product` and `gates_after`.
+#pragma once
+
+#include "gates.hpp"
+
+namespace tidegate::TIDEGATE_ISA {
+
+// Groups whose products run side by side: sums enough to hide most of a multiply-add's latency.
+constexpr int groups_at_once = 2;
+
+template <class T, class S>
+struct OneRow {
+  const Panels<T, S>& w;  // columns [group][gate][unit]
+  index hidden;
+  const T* operand;  // what meets the weights
+  T* h;  // products of the blocks of k so far
+  const T* x;
+  const T* bias_hn;
+  const T* state;
+  T* next;
+  const GateSinks<T>& sinks;
+};
+
+// The groups [g, g + groups) over k in [k0, k0 + count).
+template <int groups, class T, class S>
+TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, index count) {
+  constexpr index size = lanes<T>, width = gate_panel;
+  constexpr int vectors = groups * 3 * group_vectors;
+  const index w_row = width * size, w_panel = w_row * a.w.k;
+  const S* w = a.w.data + g * (3 * group_vectors / width) * w_panel + k0 * w_row;
+  const T* in = a.operand + k0;
+  Vec<T> sum[vectors];
+  TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = Vec<T>{};
+  for (index k = 0; k < count; ++k, w += w_row) {
+    const Vec<T> value = broadcast(in[k]);
+    TIDEGATE_UNROLLED(v, 0, vectors)
+    sum[v] = fma(value, load_weight(w + v / width * w_panel + v % width * size), sum[v]);
+  }
+  T* h = a.h + g * 3 * group<T>;
+  TIDEGATE_UNROLLED(v, 0, vectors) {
+    if constexpr (std::is_same_v<S, Int8>)
+      sum[v] = sum[v] * load(a.w.scale + (g * 3 * group_vectors + v) * size);
+    if (k0) sum[v] = load(h + v * size) + sum[v];
+  }
+  if (k0 + count < a.w.k) {
+    TIDEGATE_UNROLLED(v, 0, vectors) store(h + v * size, sum[v]);
+    return;
+  }
+  TIDEGATE_UNROLLED(i, 0, groups)
+  TIDEGATE_UNROLLED(u, 0, group_vectors) {
+    const Vec<T>* of_gate = sum + i * 3 * group_vectors + u;
+    const index unit = (g + i) * group<T> + u * size;
+    if (unit < a.hidden)
+      gate_after(unit, a.hidden - unit, index(u * size), g + i, of_gate[0], of_gate[group_vectors],
+                 of_gate[2 * group_vectors], a.x, a.bias_hn, a.state, a.next, a.sinks);
+  }
+}
+
+template <class T, class S, int groups = groups_at_once>
+void one_row_few(const OneRow<T, S>& a, index g, index n, index k0, index count) {
+  if (n == groups) return one_row_groups<groups>(a, g, k0, count);
+  if constexpr (groups > 1) one_row_few<T, S, groups - 1>(a, g, n, k0, count);
+}
+
+// The groups [g0, g1), from the last to the first if `turned`: what a step read last is what the
+// next one still finds in the first cache.
+template <class T, class S>
+void one_row_after(const OneRow<T, S>& a, index g0, index g1, bool turned) {
+  const index parts = ceil_div(g1 - g0, index(groups_at_once));
+  for (index k0 = 0; k0 < a.w.k; k0 += k_block)
+    for (index part = 0; part < parts; ++part) {
+      const index p = turned ? parts - 1 - part : part;
+      const index g = g0 + (g1 - g0) * p / parts, end = g0 + (g1 - g0) * (p + 1) / parts;
+      one_row_few(a, g, end - g, k0, a.w.k - k0 < k_block ? a.w.k - k0 : k_block);
+    }
+}
+
+}  // namespace tidegate::TIDEGATE_ISA

@@ -1,0 +1,159 @@
+"""A plain call, by the shortest way.
+
+A short sequence takes the kernels less time than Python takes for a call with every option. Here is
+what `_call`, `_stack` and `_road` come to where none is used: the same kernels, the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from tidegate import _kernels
+from tidegate.nn._autograd import EagerLayer
+from tidegate.nn._layer import Direction, Plan
+from tidegate.nn._packing import pack_direction
+from tidegate.nn._result import GRUResult
+
+if TYPE_CHECKING:
+    from tidegate.nn._gru import GRU
+
+
+def run(
+    gru: GRU, x: Tensor | PackedSequence, hx: Tensor | Sequence[Tensor] | None
+) -> GRUResult | None:
+    """The results of a call, or None where it is not plain."""
+    if not isinstance(x, Tensor) or not (hx is None or isinstance(hx, Tensor)):
+        return None
+    if not (_is_plain_moment() and _is_plain_module(gru) and _is_plain_input(gru, x, hx)):
+        return None
+    weights = _plain_weights(gru, x.dtype)
+    if weights is None:
+        return None
+    if not _needs_gradient(x, hx, weights):
+        return _run(gru, x, hx, weights)
+    return _train(gru, x, hx, weights) if gru.num_layers == 1 else None
+
+
+def _is_plain_moment() -> bool:
+    """Whether nobody looks on: no tracing, no transform, no autocast."""
+    return not (
+        torch._C._is_any_autocast_enabled()
+        or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def _is_plain_module(gru: GRU) -> bool:
+    return (
+        gru.stack == "plain"
+        and gru.states_in_one_tensor
+        and not (gru.layer_norm or gru.learn_hx or gru.zoneout)
+        and not (gru.training and (gru.dropout or gru.recurrent_dropout or gru.weight_dropout))
+    )
+
+
+def _is_plain_input(gru: GRU, x: Tensor, hx: Tensor | None) -> bool:
+    if type(x) is not Tensor or x.dim() != 3 or not x.is_cpu or not x.numel():
+        return False
+    dtype, (*lead, features) = x.dtype, x.shape
+    if features != gru.input_size or x.stride(2) != 1:
+        return False
+    if dtype != torch.float32 and dtype != torch.float64:
+        return False
+    if hx is None:
+        return True
+    layers = gru.num_layers * (1 + gru.bidirectional)
+    return (
+        type(hx) is Tensor
+        and hx.dtype == dtype
+        and hx.is_cpu
+        and hx.shape == (layers, lead[not gru.batch_first], gru.hidden_size)
+        and hx.is_contiguous()
+    )
+
+
+def _plain_weights(gru: GRU, dtype: torch.dtype) -> list[list[Tensor]] | None:
+    """The parameters of each direction of each layer; None if they are not plain tensors."""
+    parameters, found = gru._parameters, []
+    for names in gru._all_weights:
+        weights = []
+        for name in names:
+            weight = parameters.get(name)
+            if weight is None or type(weight) not in _TENSORS:
+                return None
+            if weight.dtype != dtype or not weight.is_cpu:
+                return None
+            weights.append(weight)
+        found.append(weights)
+    return found
+
+
+def _needs_gradient(x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> bool:
+    if not torch.is_grad_enabled():
+        return False
+    if x.requires_grad or (hx is not None and hx.requires_grad):
+        return True
+    return any(weight.requires_grad for of_direction in weights for weight in of_direction)
+
+
+def _train(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> GRUResult:
+    """One layer, under autograd."""
+    first, directions = gru.batch_first, 1 + gru.bidirectional
+    plan = Plan(gru.reset, directions, gru.bias, False, first)
+    flat = weights[0] if directions == 1 else [*weights[0], *weights[1]]
+    x = x.transpose(0, 1) if first else x
+    output, h_n, _ = EagerLayer.apply(plan, gru.memory == "save", x, hx, *_ABSENT_TENSORS, *flat)
+    return GRUResult(output.transpose(0, 1) if first else output, h_n)
+
+
+def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> GRUResult:
+    """Every layer, without gradients."""
+    directions, hidden, first = 1 + gru.bidirectional, gru.hidden_size, gru.batch_first
+    time, batch = (x.size(1), x.size(0)) if first else (x.size(0), x.size(1))
+    units, state, layers = directions * hidden, directions * batch * hidden, gru.num_layers
+    threads, rows, reset = torch.get_num_threads(), time * batch, gru.reset
+    h_n = x.new_empty(layers * directions, batch, hidden)
+    h_n_at, h_0_at = h_n.data_ptr(), 0 if hx is None else hx.data_ptr()
+    step = state * x.element_size()
+    x_time, x_batch = (x.stride(1), x.stride(0)) if first else (x.stride(0), x.stride(1))
+    for layer in range(layers):
+        packed = [
+            pack_direction(Direction(*of_direction), reset, rows, False)
+            for of_direction in weights[layer * directions : (layer + 1) * directions]
+        ]
+        by_batch = first and layer == layers - 1  # below the top all is time first, as in `_stack`
+        output = x.new_empty((batch, time, units) if by_batch else (time, batch, units))
+        steps = (units, time * units) if by_batch else (batch * units, units)
+        _kernels.gru_forward(
+            packed[0],
+            packed[1] if directions == 2 else None,
+            threads,
+            time,
+            batch,
+            x.data_ptr(),
+            x_time,
+            x_batch,
+            *_ABSENT,
+            h_0_at and h_0_at + layer * step,
+            output.data_ptr(),
+            *steps,
+            h_n_at + layer * step,
+            0,  # saved
+            0,  # gates
+            0,
+        )
+        x, (x_time, x_batch) = output, steps
+    return GRUResult(x, h_n)
+
+
+_TENSORS = (Tensor, torch.nn.Parameter)
+_ABSENT = (0,) * 7  # offsets, lengths, keep and its three strides, mask
+_ABSENT_TENSORS = (None,) * 5  # keep, mask, zone, lengths, batch_sizes

@@ -1,0 +1,133 @@
+"""The short way of a plain call has the bits of the long one; no other call takes it."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from nn_cases import assert_close, gradients, twins
+from tidegate.nn import GRU, _short, accelerate
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """For each call whether it took the short way."""
+    way, run = [], _short.run
+
+    def watched(*args):
+        result = run(*args)
+        way.append(result is not None)
+        return result
+
+    monkeypatch.setattr(_short, "run", watched)
+    return way
+
+
+SHAPES = list(product([1, 2], [False, True], [False, True], ["after", "before", "none"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("layers", "both", "batch_first", "reset"), SHAPES)
+def test_both_ways_have_the_same_bits(taken, layers, both, batch_first, reset, dtype):
+    torch.manual_seed(0)
+    gru = GRU(3, 18, layers, bidirectional=both, batch_first=batch_first, reset=reset, dtype=dtype)
+    x = torch.randn(7, 5, 3, dtype=dtype)
+    hx = torch.randn(layers * (1 + both), 7 if batch_first else 5, 18, dtype=dtype)
+    lengths = [5] * 7 if batch_first else [7] * 5
+    inputs = [x.requires_grad_(), hx.requires_grad_(), *gru.parameters()]
+    for start in (None, hx):
+        with torch.no_grad():
+            short = gru(x, start)
+        assert taken.pop()
+        long = gru(x, start, lengths=lengths)
+        assert all(map(torch.equal, short, long))
+        under_autograd = gru(x, start)
+        assert taken.pop() == (layers == 1)
+        assert all(map(torch.equal, under_autograd, long))
+        ours, theirs = gradients(under_autograd, inputs), gradients(long, inputs)
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_an_input_of_any_strides_goes_either_way(taken):
+    theirs, gru = twins(4, 8)
+    wide = torch.randn(9, 6, 12)
+    for x, short in [
+        (wide[::2, 1:4, 3:7], True),
+        (wide[..., ::3], False),
+        (wide[:0, :, :4], False),
+    ]:
+        with torch.no_grad():
+            output, h_n = gru(x)
+            assert taken.pop() == short
+            if len(x):
+                assert_close(output, theirs(x)[0])
+                assert_close(h_n, theirs(x)[1])
+
+
+def test_the_weights_of_the_moment_are_used(taken):
+    theirs, gru = twins(3, 8)
+    x = torch.randn(2, 1, 3)
+    other = {name: torch.randn_like(p) / 3 for name, p in gru.named_parameters()}
+    with torch.no_grad():
+        assert_close(gru(x).output, theirs(x)[0])
+        swapped = torch.func.functional_call(gru, other, (x,))
+        assert_close(swapped.output, torch.func.functional_call(theirs, other, (x,))[0])
+        for module in (gru, theirs):
+            module.weight_ih_l0.data.mul_(2)
+        assert_close(gru(x).output, theirs(x)[0])
+        for module in (gru, theirs):
+            module.weight_hh_l0.data = module.weight_hh_l0.data.mT.reshape(24, 8)
+            module.bias_hh_l0 = nn.Parameter(torch.ones(24))
+        assert_close(gru(x).output, theirs(x)[0])
+    assert all(taken)
+
+
+def test_what_is_not_plain_is_left(taken):
+    x = torch.randn(4, 2, 3)
+    dropped, normed = (
+        GRU(3, 8, 2, dropout=0.5),
+        parametrizations.weight_norm(GRU(3, 8), "weight_hh_l0"),
+    )
+    with torch.no_grad():
+        for gru in (dropped, normed, GRU(3, 8, zoneout=0.1), GRU(3, 8, learn_hx=True)):
+            gru(x)
+        dropped.eval()(x)
+        assert taken == [False, False, False, False, True]
+        with torch.autocast("cpu", torch.bfloat16):
+            GRU(3, 8)(x)
+        GRU(3, 8)(x[0])
+        assert not any(taken[-2:])
+
+
+def test_what_is_wrong_is_said_as_on_the_long_way():
+    gru, x = GRU(3, 8), torch.randn(4, 2, 3)
+    for wrong, hx, error, match in [
+        (x[..., :2], None, RuntimeError, "input_size"),
+        (x.double(), None, ValueError, "dtype"),
+        (x, torch.zeros(1, 3, 8), RuntimeError, "Expected hidden size"),
+        (x, torch.zeros(1, 2, 8).double(), ValueError, "hx must have input's dtype"),
+    ]:
+        with pytest.raises(error, match=match):
+            gru(wrong, hx)
+
+
+@pytest.mark.parametrize("memory", ["save", "recompute"])
+def test_an_output_modified_in_place_is_named_before_its_gradients_are_wrong(memory):
+    gru = GRU(3, 8, memory=memory)
+    output, h_n = gru(torch.randn(4, 2, 3))
+    output *= 2
+    with pytest.raises(RuntimeError, match=r"output.*modified in place.*modify a copy"):
+        output.sum().backward()
+    output, h_n = gru(torch.randn(4, 2, 3))
+    h_n *= 2  # a tensor of its own
+    (output * 2 + h_n).sum().backward()
+
+
+def test_a_model_that_became_ours_takes_it(taken):
+    model = nn.GRU(3, 8)
+    accelerate(model)
+    with torch.inference_mode():
+        model(torch.randn(4, 2, 3))
+    assert taken == [True]
