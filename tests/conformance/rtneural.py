@@ -1,4 +1,4 @@
-"""Run JSON that we wrote in RTNeural itself.
+"""Run JSON that we wrote in RTNeural itself, and its own models here.
 
     python tests/conformance/rtneural.py FOLDER        # a checkout of RTNeural
 
@@ -59,7 +59,24 @@ def models():
     yield "two layers", Model(Stack([*grus, *head, Activation("elu", 1.0)]))
 
 
+# Models that RTNeural is tested with, and what their files do not say.
+THEIRS = {"gru": {}, "gru_1d": {}, "gru_torch": {"layers": ["gru", "gru2", "dense"]}}
+
+
+def check_theirs(checkout: Path) -> None:
+    for name, options in THEIRS.items():
+        model = read(checkout / "models" / f"{name}.json", **options)
+        x, y = (
+            np.loadtxt(checkout / "test_data" / f"{name}_{which}_python.csv", ndmin=1)
+            for which in "xy"
+        )
+        apart = np.abs(model.stack(x.reshape(-1, 1, 1).astype(np.float32)).ravel() - y).max()
+        print(f"{name}.json of RTNeural: at most {apart:.2g} apart")
+        assert apart < 1e-6
+
+
 if __name__ == "__main__":
+    check_theirs(Path(sys.argv[1]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = build(Path(sys.argv[1]), folder)
