@@ -163,10 +163,12 @@ def _origin(carry: Carry | None) -> Iterator[Finding]:
         )
     else:
         most = int(share.argmax())
+        label = carry.labels[most].strip()
+        step = f"step {label}" if label.isdigit() else repr(label)
         yield Finding(
-            f"What came out rests on the last {count} of {steps} steps.",
-            f"Nine tenths of it come from there, most of all from {carry.labels[most]!r} with "
-            f"{percent(float(share[most]))} (integrated gradients{of}).",
+            f"What came out rests on {step} more than on any other.",
+            f"It has {percent(float(share[most]))} (integrated gradients{of}); nine tenths come "
+            f"from the last {count} of {steps} steps.",
         )
 
 
