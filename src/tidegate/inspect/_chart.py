@@ -258,7 +258,9 @@ def _framed(
     says: str,
 ) -> str:
     legend = "".join(
-        f'<span class="key {line.look}">{escape(line.name)}</span>' for line in lines if line.name
+        f'<span class="key {line.look}{" alone" if line.alone else ""}">{escape(line.name)}</span>'
+        for line in lines
+        if line.name
     )
     rows = "".join(f'<span style="top:{p:.2f}%">{escape(t)}</span>' for p, t in up.ticks())
     columns = "".join(

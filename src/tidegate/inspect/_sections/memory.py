@@ -127,12 +127,10 @@ def flow_back(flow: GradientFlow, memory: Memory) -> Section:
         for line in causal
     )
     top = max(1.0, float(np.nanmax([np.nanmax(line.y) for line in causal])))
-    right = line_chart(
-        causal,
-        Axis("lag, in steps"),
-        Axis("still there at the end", low=0.0, high=top, percent=True),
-        f"What is left of a disturbance. {says}.",
-    )
+    grows = top > 2  # then a logarithm shows both what grew and what was lost
+    axis = Axis("still there at the end", grows, low=0.01 if grows else 0.0, high=top, percent=True)
+    says = f"What is left of a disturbance. {says}."
+    right = line_chart(causal, Axis("lag, in steps"), axis, says)
     caption = (
         "Swapped: the state was replaced by that of another row, and so much of the difference is "
         "left. Flipped: one input was changed; 100% is the distance between two rows' last states."
