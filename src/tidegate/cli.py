@@ -439,7 +439,7 @@ def inspect(
         title: The model in one line, at the head of the page.
         id: The column that tells series apart: unique_id. Without it, the file is one series.
         time: The column of time stamps: ds.
-        target: The column that was forecast: y.
+        target: The column of values or labels: y.
         freq: The calendar, such as MS, W-SUN, D, B or 15min; found from the time stamps.
     """
     from ._commands.inspect import Request, run_inspect

@@ -109,7 +109,10 @@ def _labeller(request: Request) -> tuple[Any, Any]:
 
     kinds = {"classifier": "GRUClassifier", "regressor": "GRURegressor"}
     kind = getattr(classify, kinds[read_model(request.model).kind])
-    return _open(kind.load(request.model), request), read_table(request.input)
+    model = _open(kind.load(request.model), request)
+    names = {"id_col": request.id, "time_col": request.time, "label_col": request.target}
+    model.set_params(**{name: column for name, column in names.items() if column is not None})
+    return model, read_table(request.input, text=[model.id_col])
 
 
 def _open(model: Any, request: Request) -> Any:
