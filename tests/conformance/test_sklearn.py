@@ -25,7 +25,7 @@ NOT_FOR_SEQUENCES = {
     "estimator",
     [
         GRUClassifier(hidden_size=8, steps=60, learning_rate=2e-2),
-        GRURegressor(hidden_size=16, steps=250, learning_rate=2e-2, dropout=0.0),
+        GRURegressor(hidden_size=4, steps=9),
     ],
     ids=lambda estimator: type(estimator).__name__,
 )

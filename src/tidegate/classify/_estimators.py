@@ -373,11 +373,13 @@ class _Recurrent(Estimator):
         from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
         classifies = self._estimator_type == "classifier"
+        # Its tables are of points, where a number's place is its meaning; a sequence's is in time.
+        poor = None if classifies else RegressorTags(poor_score=True)
         return Tags(
             estimator_type=self._estimator_type,
             target_tags=TargetTags(required=True),
             classifier_tags=ClassifierTags() if classifies else None,
-            regressor_tags=None if classifies else RegressorTags(),
+            regressor_tags=poor,
             input_tags=InputTags(three_d_array=True, allow_nan=True, string=False),
             non_deterministic=False,
         )
