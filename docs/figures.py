@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -198,15 +199,12 @@ def sentence(language: str) -> Drawing:
 
 @figure
 def long_sentence(language: str) -> Drawing:
-    import json
-
     words = {
         "en": ("{} words", "plain RNN", "LSTM", "GRU", "GRU, chrono"),
         "fa": ("{} واژه", "شبکه ساده", "LSTM", "GRU", "GRU با chrono"),
     }[language]
-    rows = json.loads((DOCS / "measured" / "agreement.json").read_text("utf-8"))
-    draw = Drawing(680, 300, language)
-    groups = {words[0].format(draw.digits(far)): shares for far, shares in rows.items()}
+    draw, rows = Drawing(680, 300, language), _measured("agreement")
+    groups = {words[0].format(draw.digits(far)): rows[far] for far in ("31", "70", "168")}
     grouped_bars(draw, groups, words[1:], top=100)
     return draw
 
@@ -240,6 +238,17 @@ def language(language: str) -> Drawing:
 
 
 @figure
+def cells(language: str) -> Drawing:
+    words = {
+        "en": ("treebanks", "plain RNN", "LSTM", "GRU", "GRU, chrono"),
+        "fa": ("پیکره‌های درختی", "شبکه ساده", "LSTM", "GRU", "GRU با chrono"),
+    }[language]
+    draw = Drawing(520, 280, language)
+    grouped_bars(draw, {words[0]: _measured("agreement")["text"]}, words[1:], top=100)
+    return draw
+
+
+@figure
 def conversion(language: str) -> Drawing:
     words = {
         "en": ("one file of layers", "NumPy alone", "step by step", "bfloat16, int8", "torch"),
@@ -254,6 +263,50 @@ def conversion(language: str) -> Drawing:
         draw.arrow((422, 118 + (row - 1) * 12), (520, 48 + row * 70))
         draw.label(522, 26 + row * 70, 138, 44, name, "s b")
     return draw
+
+
+@figure
+def forecasting(language: str) -> Drawing:
+    """A series of the page: its end, the forecast and its band, and what came."""
+    from tidegate.data import load
+    from tidegate.forecast import GRUForecaster
+
+    words = {
+        "en": ("thousands", "history", "forecast, 80% band", "truth"),
+        "fa": ("هزار نفر", "گذشته", "پیش‌بینی با بازه ۸۰٪", "واقعیت"),
+    }[language]
+    table = load("us_employment")
+    known = table[table.ds < "2015-01-01"]
+    forecast = GRUForecaster.load(DOCS / "models" / "employment.safetensors").predict(known)
+    name = "construction"
+    past = known[known.unique_id == name].tail(36).y.to_numpy()
+    came = table[(table.unique_id == name) & (table.ds >= "2015-01-01")].head(12).y.to_numpy()
+    ahead = forecast[forecast.unique_id == name]
+    low, median, high = (ahead[c].to_numpy() for c in ("GRU-lo-80", "GRU", "GRU-hi-80"))
+    everything = np.concatenate((past, came, low, high))
+    draw = Drawing(680, 340, language)
+    ends = float(everything.min()) * 0.99, float(everything.max()) * 1.01
+    axes = Axes(draw, (0, 47), ends, right=150)
+    step = 500 if ends[1] - ends[0] > 1200 else 200
+    levels = np.arange(np.ceil(ends[0] / step) * step, ends[1], step)
+    axes.ticks((), levels, "", words[0])
+    for month in range(0, 48, 12):
+        x, _ = axes.at(month, ends[0])
+        draw.text(x, draw.height - 30, draw.digits(2012 + month // 12), kind="s m")
+    corners = [axes.at(36 + i, y) for i, y in enumerate(high)]
+    corners += [axes.at(36 + i, y) for i, y in reversed(list(enumerate(low)))]
+    outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    draw.parts.append(f'<polygon class="f2" opacity="0.2" points="{outline}"/>')
+    axes.line(range(36), past, 1)
+    draw.text(axes.at(14, past[14])[0], axes.at(14, past[14])[1] - 40, words[1], kind="s b f1")
+    axes.line(range(36, 48), came, 0, words[3], (8, -6 if came[-1] > median[-1] else 12))
+    axes.line(range(36, 48), median, 2, words[2], (8, 12 if came[-1] > median[-1] else -6))
+    return draw
+
+
+def _measured(name: str) -> dict[str, list[float]]:
+    """What a benchmark measured, as benchmarks/README.md has it."""
+    return json.loads((DOCS / "measured" / f"{name}.json").read_text("utf-8"))
 
 
 def main(names: list[str]) -> None:
