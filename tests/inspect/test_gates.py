@@ -80,7 +80,7 @@ def test_a_replay_returns_what_the_module_returns(options):
     keep = keep if gru.batch_first else keep.T
     (output, h_n), (call,) = capture(gru, (an_input(gru), None, lengths, keep))
     replay = Replay.of(call)
-    again, last, found = replay.answer(replay.run(), call, return_gates=True)
+    again, last, found = replay.answer(None, call, return_gates=True)
     wanted = gru(an_input(gru), None, lengths, keep, return_gates=True).gates
     for mine, theirs in zip(found.update, wanted.update, strict=True):
         assert_matches(mine.numpy(), theirs.detach().numpy(), eps=64)

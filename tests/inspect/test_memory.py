@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from helpers import assert_matches
-from tidegate.inspect import gates, memory
+from tidegate.inspect import _replay, ablate, gates, memory
 from tidegate.nn import GRU
 
 TIME, BATCH, FEATURES, HIDDEN = 9, 3, 2, 5
@@ -236,3 +236,18 @@ def test_a_frame_has_a_row_for_each_unit():
     assert len(frame) == HIDDEN
     assert frame.reset_open.isna().all()
     assert "carry-gate leak time" in repr(memory(a_gru(), an_input()))
+
+
+def test_what_takes_much_memory_is_done_in_parts(monkeypatch):
+    gru, inputs = a_gru(num_layers=2, bidirectional=True), (an_input(), None, [9, 4, 6])
+    whole, worth = memory(gru, inputs), ablate(gru, inputs, lambda result: result[1].sum())
+    # As many numbers as three rows of this GRU: lags are tried one at a time.
+    monkeypatch.setattr(_replay, "_NUMBERS", 3 * TIME * HIDDEN * 4)
+    for a, b in zip(memory(gru, inputs).layers, whole.layers, strict=True):
+        assert_matches(a.gradient, b.gradient)
+        assert_matches(np.nan_to_num(a.flip), np.nan_to_num(b.flip))
+    # As many as one row: a held gate is tried on one row after the other.
+    monkeypatch.setattr(_replay, "_NUMBERS", 1)
+    again = ablate(gru, inputs, lambda result: result[1].sum())
+    assert [h.loss for h in again.held] == pytest.approx([h.loss for h in worth.held])
+    assert len(memory(gru, inputs)[0].kept) == HIDDEN

@@ -94,6 +94,12 @@ def test_a_large_input_is_summarised():
     assert "of 70 units, evenly chosen" in made.html
 
 
+def test_a_long_sequence_is_cut_and_the_page_says_so():
+    made = report(GRU(1, 2), torch.zeros(2003, 1, 1), lags=1)
+    assert made.gates.lengths.tolist() == [2000]
+    assert "The last 2,000 of 2,003 steps were looked into." in made.html
+
+
 def test_the_heat_map_holds_the_gates():
     import base64
 

@@ -15,9 +15,6 @@ from ..data._sets import SETS
 from ..errors import InputError
 from ._terminal import messages, output
 
-# Characters of a text: more would be summarised on the page, and take minutes.
-_LONGEST_TEXT = 2000
-
 
 @dataclass(frozen=True)
 class Request:
@@ -98,9 +95,6 @@ def _language(request: Request) -> tuple[Any, Any]:
         raise InputError(f"{request.input} cannot be read as text: {error}") from None
     if not text.strip():
         raise InputError(f"{request.input} is empty")
-    if len(text) > _LONGEST_TEXT:
-        messages.print(f"note: the first {_LONGEST_TEXT:,} of {len(text):,} characters are read")
-        text = text[:_LONGEST_TEXT]
     return _open(LanguageModel.load(request.model), request), text
 
 

@@ -120,7 +120,8 @@ def ablation_of(
     replays: dict[nn.RNNBase, list[Strand]] = {}
     for call in calls:
         if call.module not in replays:
-            replays[call.module] = [trace.strand for trace in Replay.of(call).run().each]
+            first = Replay.of(call).rows(torch.arange(1))  # one row tells the strands
+            replays[call.module] = [trace.strand for trace in first.run().each]
     strands = [(module, strand) for module, found in replays.items() for strand in found]
     tried = [
         ({module: {strand.name}}, strand.name, gate, value)
@@ -158,7 +159,7 @@ def _run_holding(
             return_gates = given.pop("return_gates", False)
             call = Call(names[module], module, **given)
             replay = Replay.of(call)
-            return replay.answer(replay.run(edit), call, return_gates)
+            return replay.answer(edit, call, return_gates)
 
         return forward
 

@@ -163,12 +163,9 @@ def ways(call: Call) -> list[Way]:
     """
     if not isinstance(call.module, nn.GRU):
         return _ways_of_torch(call)
-    found = []
-    for strand, run in ((trace.strand, trace.run) for trace in Replay.of(call).run().each):
-        some = some_rows(strand.start.size(0))
-        strand = strand.rows(some)
-        found.append(Way(strand.name, strand.step, run.states[:, some], strand.lengths))
-    return found
+    replay = Replay.of(call)
+    traces = replay.rows(some_rows(replay.batch)).run().each
+    return [Way(t.strand.name, t.strand.step, t.run.states, t.strand.lengths) for t in traces]
 
 
 def _ways_of_torch(call: Call) -> list[Way]:

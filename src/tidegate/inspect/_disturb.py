@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,28 +49,44 @@ def flip_effects(
     if not replay.time:
         return [(np.arange(1), np.zeros(1))] * len(traces)
     rows = some_rows(replay.batch)
+    small, flipped = replay.rows(rows), flipped[:, rows]
+    # All lags are tried at once where that is no more than a run of these rows may take.
+    together = max(replay.affordable() // len(rows), 1)
     widest = max(trace.strand.start.size(-1) for trace in traces)
     lags = _chosen_lags(longest, int(np.clip(_SIZE // (len(rows) * widest), 8, 64)))
-    small, lengths = _rows_of(replay, rows), replay.lengths[rows]
-    x, flipped = small.inputs.x, flipped[:, rows]
-    effects = {}
+    effects = {index: np.full(len(lags), np.nan) for index in range(len(traces))}
     for reverse in {trace.strand.reverse for trace in traces}:
-        at = torch.as_tensor(lags)[:, None].expand(-1, len(rows))
-        at = at if reverse else lengths - 1 - at
-        chosen = torch.arange(replay.time)[:, None, None] == at  # (time, lags, rows)
-        copies = torch.where(chosen[..., None], flipped[:, None], x[:, None])
-        ends = small.run(x=copies.flatten(1, 2)).each
-        known = (torch.as_tensor(lags)[:, None] < lengths)[..., None]
-        for index, trace in enumerate(traces):
-            if trace.strand.reverse == reverse:
-                last = trace.run.states[-1][rows]
-                end = ends[index].run.states[-1].view(len(lags), len(rows), -1)
-                other = _another(trace.run.states[:, rows], lengths)[0][-1]
-                unit = (other - last).square().sum(-1).mean().sqrt()
-                moved = torch.where(known, end - last, 0.0).square().sum((1, 2))
-                moved = (moved / known.sum((1, 2))).sqrt()
-                effects[index] = (moved / unit).numpy() if unit > 0 else moved.numpy() * np.nan
+        for part in np.array_split(np.arange(len(lags)), -(-len(lags) // together)):
+            ends = _ends_after_flips(small, flipped, lags[part], reverse)
+            for index, trace in enumerate(traces):
+                if trace.strand.reverse == reverse:
+                    end = ends[index].view(len(part), len(rows), -1)
+                    effects[index][part] = _moved(
+                        trace.strand.rows(rows), trace.run.states[:, rows], end, lags[part]
+                    )
     return [(lags, effects[index]) for index in range(len(traces))]
+
+
+def _ends_after_flips(
+    replay: Replay, flipped: Tensor, lags: np.ndarray, reverse: bool
+) -> list[Tensor]:
+    """Last states of every strand, (lags * rows, hidden), each after one flip."""
+    x, lengths = replay.inputs.x, replay.lengths
+    at = torch.as_tensor(lags)[:, None].expand(-1, replay.batch)
+    at = at if reverse else lengths - 1 - at
+    chosen = torch.arange(replay.time)[:, None, None] == at  # (time, lags, rows)
+    copies = torch.where(chosen[..., None], flipped[:, None], x[:, None])
+    return [trace.run.states[-1] for trace in replay.run(x=copies.flatten(1, 2)).each]
+
+
+def _moved(strand: Strand, states: Tensor, ends: Tensor, lags: np.ndarray) -> np.ndarray:
+    """How far (lags, rows, hidden) are from the last states, in distances between two rows."""
+    last = states[-1]
+    known = (torch.as_tensor(lags)[:, None] < strand.lengths)[..., None]
+    unit = (_another(states, strand.lengths)[0][-1] - last).square().sum(-1).mean().sqrt()
+    moved = torch.where(known, ends - last, 0.0).square().sum((1, 2))
+    moved = (moved / known.sum((1, 2))).sqrt()
+    return (moved / unit).numpy() if unit > 0 else moved.numpy() * np.nan
 
 
 def mirrored(x: Tensor, lengths: Tensor) -> Tensor:
@@ -104,17 +118,3 @@ def _chosen_lags(longest: int, copies: int) -> np.ndarray:
         return np.arange(longest + 1)
     lags = np.unique(np.geomspace(1, longest, max(copies - 1, 2)).round().astype(int))
     return np.concatenate([[0], lags])
-
-
-def _rows_of(replay: Replay, rows: Tensor) -> Replay:
-    """The replay of some rows."""
-    inputs = replay.inputs
-    return replace(
-        replay,
-        inputs=inputs._replace(
-            x=inputs.x[:, rows],
-            states=[None if h is None else h[:, rows] for h in inputs.states],
-            keep=None if inputs.keep is None else inputs.keep[:, rows],
-            lengths=replay.lengths[rows],
-        ),
-    )

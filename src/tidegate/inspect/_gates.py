@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .._inspectable import Inspectable
@@ -137,16 +138,17 @@ def gates(model: Any, x: Any = None, labels: Labels | None = None) -> Gates:
     return gates_of(read_input(model, x, labels))
 
 
-def gates_of(item: Inspectable) -> Gates:
-    """As `gates`, of what was read already."""
+def gates_of(item: Inspectable, most: int | None = None) -> Gates:
+    """As `gates`, of what was read already, and of the first rows: at most so many."""
     _, calls = capture(item.module, item.inputs)
     replays = [Replay.of(call) for call in calls]
+    lengths = replays[0].lengths.numpy()
+    labels = step_labels(item, replays[0].time, lengths)
+    names = row_names(item, len(lengths))
+    if most is not None:
+        replays = [replay.rows(torch.arange(min(most, replay.batch))) for replay in replays]
     layers = tuple(_layer(trace) for replay in replays for trace in replay.run().each)
-    first = replays[0]
-    lengths = first.lengths.numpy()
-    return Gates(
-        layers, lengths, step_labels(item, first.time, lengths), row_names(item, first.batch)
-    )
+    return Gates(layers, lengths[:most], labels[:most], names[:most])
 
 
 def _layer(trace: Trace) -> LayerGates:
@@ -172,8 +174,6 @@ def _layer(trace: Trace) -> LayerGates:
 
 def _past_the_end(trace: Trace) -> Tensor:
     """(time, batch, 1) whether a step lies past its row's end, in the order of the sequence."""
-    import torch
-
     time = torch.arange(trace.strand.time)
     return (time[:, None] >= trace.strand.lengths)[..., None]
 

@@ -17,7 +17,9 @@ ROWS, STEPS, UNITS = 6, 240, 64
 _BYTES = 900_000
 
 
-def heat_map(item: Inspectable, gates: Gates, order: Sequence[np.ndarray]) -> dict[str, Any]:
+def heat_map(
+    item: Inspectable, gates: Gates, of: int, order: Sequence[np.ndarray]
+) -> dict[str, Any]:
     """What the page's script draws, as JSON takes it.
 
     Steps beyond 240 are means of neighbours; of more than 64 units every so-manieth is shown, in
@@ -26,6 +28,7 @@ def heat_map(item: Inspectable, gates: Gates, order: Sequence[np.ndarray]) -> di
     Args:
         item: what is looked into.
         gates: its gates.
+        of: how many rows the input has.
         order: of each layer, its units by memory.
     """
     shown = [row for row in range(len(gates.lengths)) if gates.lengths[row]][:ROWS]
@@ -48,7 +51,7 @@ def heat_map(item: Inspectable, gates: Gates, order: Sequence[np.ndarray]) -> di
             for layer, units in zip(gates.layers, chosen, strict=True)
         ],
         "rows": [_row(item, gates, row, chosen) for row in shown],
-        "of": len(gates.lengths),
+        "of": of,
         "tokens": item.tokens,
     }
 

@@ -19,7 +19,7 @@ from ._input import Labels, read_input
 from ._jacobian import norm, sensitivity
 from ._probed import Group, probed
 from ._replay import Replay, Trace
-from ._strand import inside_rows, mean_of_units, some_rows
+from ._strand import evenly, inside_rows, mean_of_units, some_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,6 +160,8 @@ def memory(
     The causal measures are means over up to 16 rows, whose lags are counted back from their own
     ends (from the beginning of the sequence, for a reverse direction).
 
+    Of very many rows, some are taken, evenly chosen, so that memory stays bounded.
+
     Args:
         model: as for `gates`.
         x: as for `gates`.
@@ -203,6 +205,8 @@ def memory_of(
     layers, score, chance = [], "", 0.0
     for call in calls:
         replay = Replay.of(call)
+        batch, rows = replay.batch, evenly(replay.batch, replay.affordable())
+        replay = replay.rows(rows)
         traces = replay.run().each
         longest = max(min(replay.time - 1, 200 if lags is None else lags), 0)
         x = replay.inputs.x
@@ -211,7 +215,8 @@ def memory_of(
         for index, trace in enumerate(traces):
             layer = _layer(trace, longest, flips[index])
             if labels is not None and replay.time:
-                found = probed(replay, index, trace, labels)
+                mine = labels[rows.numpy()] if len(labels) == batch else labels
+                found = probed(replay, index, trace, mine)
                 score, chance = found.target.score, found.target.chance
                 layer = replace(layer, probe=found.scores, ranked=found.ranked, groups=found.groups)
             layers.append(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from ..nn._stack import Inputs, Regularisers, StackOutputs, _effective, _project
 from ._capture import Call, as_ours
 from ._strand import Run, Strand, each_of, natural_order, own_order
 
+# Units, steps and rows of one run together: a few hundred MB of gates and states in float64.
+_NUMBERS = 2**23
 # What is done to a strand before it runs: the strand to run in its place.
 Edit = Callable[[Strand], Strand]
 
@@ -35,6 +37,24 @@ class Replay:
         """The replay of a call, in float64."""
         gru, arguments = as_ours(call)
         return cls(call.name, gru, *_call.read(gru, *arguments))
+
+    def rows(self, which: Tensor) -> Replay:
+        """The replay of some rows."""
+        inputs = self.inputs
+        return replace(
+            self,
+            inputs=inputs._replace(
+                x=inputs.x[:, which],
+                states=[None if h is None else h[:, which] for h in inputs.states],
+                keep=None if inputs.keep is None else inputs.keep[:, which],
+                lengths=self.lengths[which],
+            ),
+        )
+
+    def affordable(self) -> int:
+        """How many rows can be run together: gates and states of every step take memory."""
+        units = sum(self.gru.hidden_sizes) * (1 + self.gru.bidirectional)
+        return max(_NUMBERS // max(units * self.time, 1), 1)
 
     @property
     def time(self) -> int:
@@ -114,11 +134,19 @@ class Replay:
         name = ".".join(filter(None, [self.name, f"l{index}{suffix}"]))
         return Strand(name, plan.reset, weights, steps, h, lengths, reverse)
 
-    def answer(self, traces: Traces, call: Call, return_gates: bool = False) -> Any:
-        """What the module would have returned, in the dtype and on the device of its input."""
-        outputs = traces.outputs
-        if return_gates:
-            outputs = StackOutputs(outputs.output, outputs.states, self._gates(traces))
+    def answer(self, edit: Edit | None, call: Call, return_gates: bool = False) -> Any:
+        """What the module would return with edited strands, as its input's dtype and device."""
+        parts = []
+        for which in torch.arange(self.batch).split(self.affordable()):
+            traces = self.rows(which).run(edit)
+            gates = self._gates(traces) if return_gates else []
+            parts.append((traces.outputs.output, traces.outputs.states, gates))
+        output, states, gates = zip(*parts, strict=True)
+        outputs = StackOutputs(
+            torch.cat(output, 1),
+            [torch.cat(each, 1) for each in zip(*states, strict=True)],
+            [torch.cat(each, 2) for each in zip(*gates, strict=True)],
+        )
         result = _call.write(self.gru, self.form, outputs, return_gates)
         output, *others = _like(result, call.input)
         if isinstance(call.input, PackedSequence):
@@ -128,7 +156,7 @@ class Replay:
             return GRUResult(output, *others)
         return GRUResultWithGates(output, others[0], Gates(*others[1]))
 
-    def _gates(self, traces: Traces) -> list[Tensor | None]:
+    def _gates(self, traces: Traces) -> list[Tensor]:
         """The gates of each layer, (gates, time, batch, hidden), directions side by side."""
         step = 1 + self.gru.bidirectional
         layers = [traces.each[i : i + step] for i in range(0, len(traces.each), step)]

@@ -21,7 +21,7 @@ from ._carry import Carry, carry_of
 from ._findings import Finding, findings
 from ._flow import GradientFlow, flow_of
 from ._gates import Gates, gates_of
-from ._heat import heat_map
+from ._heat import ROWS, heat_map
 from ._input import Labels, read_input
 from ._memory import Memory, memory_of
 from ._page import page
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from ..train import History
 
 
+# What the page looks into at most: characters of a text, steps of an array; rows of the heat map.
+LONGEST_TEXT, LONGEST, MOST_ROWS = 2000, 2000, ROWS
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """A page, and the arrays that it was made from.
@@ -39,7 +43,7 @@ class Report:
     Attributes:
         html: the page: one file, under 2 MB, that fetches nothing.
         findings: what the numbers show, in words.
-        gates: as `gates` returns it.
+        gates: as `gates` returns it, of the first rows.
         memory: as `memory` returns it.
         flow: as `gradient_flow` returns it.
         ablation: as `ablate` returns it.
@@ -118,8 +122,9 @@ def report(
         >>> made.html[:15], len(made.html) < 2_000_000
         ('<!doctype html>', True)
     """
+    x, said_of_x = _bounded(model, x)
     item = read_input(model, x, labels)
-    gates = gates_of(item)
+    gates = gates_of(item, MOST_ROWS)
     if not gates.lengths.any():
         raise ValueError("x has no steps: there is nothing to look into")
     memory = memory_of(item, target=target, lags=lags)
@@ -132,8 +137,11 @@ def report(
     judgement = None if backtest is None else judge(backtest)
     shown = _named_shortly(gates, memory, flow, ablation)
     said = findings(*shown, carry, histories)
-    data = heat_map(item, shown[0], [_by_memory(layer) for layer in memory.layers])
-    notes = "".join(f'<p class="lead">{escape(note)}</p>' for note in item.notes)
+    data = heat_map(
+        item, shown[0], _count_rows(item, gates), [_by_memory(layer) for layer in memory.layers]
+    )
+    notes = [*said_of_x, *item.notes]
+    notes = "".join(f'<p class="lead">{escape(note)}</p>' for note in notes)
     head = notes + _sections.drawing(item, shown[0]) + _sections.facts(memory)
     sections = [
         _sections.found(said),
@@ -155,6 +163,23 @@ def report(
     return made
 
 
+def _bounded(model: Any, x: Any) -> tuple[Any, list[str]]:
+    """The input, cut where it is so long that a page could not show it, and a sentence if so.
+
+    What an estimator cuts into rows of its own is as long as these.
+    """
+    if isinstance(x, str) and len(x) > LONGEST_TEXT:
+        said = f"The first {LONGEST_TEXT:,} of {len(x):,} characters were looked into."
+        return x[:LONGEST_TEXT], [said]
+    if not isinstance(model, nn.GRU) or not hasattr(x, "shape") or len(x.shape) not in (2, 3):
+        return x, []
+    axis = 1 if model.batch_first and len(x.shape) == 3 else 0
+    if x.shape[axis] <= LONGEST:
+        return x, []
+    said = f"The last {LONGEST:,} of {x.shape[axis]:,} steps were looked into."
+    return (x[:, -LONGEST:] if axis else x[-LONGEST:]), [said]
+
+
 def _named_shortly(
     gates: Gates, memory: Memory, flow: GradientFlow, ablation: Ablation
 ) -> tuple[Gates, Memory, GradientFlow, Ablation]:
@@ -173,6 +198,16 @@ def _named_shortly(
         replace(flow, curves=short(flow.curves)),
         replace(ablation, held=short(ablation.held, "layer")),
     )
+
+
+def _count_rows(item: Inspectable, gates: Gates) -> int:
+    """Rows of the input, of which the first are shown."""
+    if item.names is not None:
+        return len(item.names)
+    first = item.inputs[0]
+    bare = isinstance(item.module, nn.GRU) and not item.module.batch_first
+    shape = getattr(first, "shape", ())
+    return max(shape[1 if bare else 0] if len(shape) > 2 else 0, len(gates.lengths))
 
 
 def _title(item: Inspectable, gates: Gates, title: str | None) -> str:

@@ -170,9 +170,14 @@ def _rolled(sequence: Tensor, by: Tensor) -> Tensor:
 
 def some_rows(batch: int) -> Tensor:
     """Numbers of the rows for measures that cost much, evenly chosen if there are many."""
-    if batch <= _ROWS:
-        return torch.arange(batch)
-    return torch.linspace(0, batch - 1, _ROWS).long()
+    return evenly(batch, _ROWS)
+
+
+def evenly(count: int, most: int) -> Tensor:
+    """Numbers from 0 on, all or so many of them."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.linspace(0, count - 1, most).long()
 
 
 def inside_rows(strand: Strand) -> Tensor:
