@@ -75,6 +75,24 @@ def test_forecast_writes_forecasts_model_and_picture(folder, capsys):
     assert said.err == ""
 
 
+def test_columns_that_are_known_ahead_are_read(folder, capsys):
+    rng = np.random.default_rng(0)
+    days, promo = pd.date_range("2024-01-01", periods=76), rng.integers(0, 2, 76)
+    df = pd.DataFrame({"ds": days, "y": 20 + rng.standard_normal(76), "promo": promo})
+    df[:70].to_csv("past.csv", index=False)
+    df[70:].drop(columns="y").to_csv("future.csv", index=False)
+    known = ["--horizon", "6", "--ahead", "promo", "--quick"]
+    assert main(["forecast", "past.csv", *known]) == 2
+    assert "--future FILE gives them" in capsys.readouterr().err
+    assert main(["forecast", "past.csv", *known, "--future", "future.csv", "--out", "out"]) == 0
+    again = ["--model", "out/model.safetensors", "--future", "future.csv"]
+    assert main(["forecast", "past.csv", *again]) == 0
+    forecasts = [Path(out, "forecast.csv").read_text() for out in ("out", "tidegate-forecast")]
+    assert forecasts[0] == forecasts[1]
+    assert main(["forecast", "past.csv", *again[:2]]) == 2
+    assert "known ahead: give predict a frame" in capsys.readouterr().err
+
+
 def test_a_saved_model_forecasts_without_training(saved, folder):
     assert main(["forecast", "sales.csv", "--model", str(saved / "model.safetensors")]) == 0
     assert sorted(os.listdir("tidegate-forecast")) == ["forecast.csv", "forecast.png"]

@@ -50,6 +50,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Percent = Annotated[float, Parameter(validator=Number(gt=0, lt=100))]
 Folder = Annotated[Path, Parameter(group=_RESULTS)]
 Column = Annotated[str | None, Parameter(group=_FILE)]
+Columns = Annotated[tuple[str, ...], Parameter(group=_FILE, consume_multiple=True)]
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -101,6 +102,13 @@ def forecast(
     time: Column = None,
     target: Column = None,
     freq: Column = None,
+    static: Columns = (),
+    past: Columns = (),
+    ahead: Columns = (),
+    future: Annotated[Path | None, Parameter(group=_FILE)] = None,
+    holidays: Column = None,
+    tune: Count | None = None,
+    tensorboard: Annotated[Path | None, Parameter(group=_RESULTS)] = None,
     out: Folder = Path("tidegate-forecast"),
 ) -> None:
     """Forecast the series in a file.
@@ -119,7 +127,16 @@ def forecast(
         id: The column that tells series apart: unique_id. Without it, the file is one series.
         time: The column of time stamps, dates or whole numbers: ds.
         target: The column to forecast: y.
-        freq: The calendar, such as MS, W-SUN, D, B or 15min; found from the time stamps.
+        freq: The calendar, such as MS, W-SUN, D, B or 15min, or irregular to take time stamps as
+            they come; found from the time stamps.
+        static: Columns with one value a series that the network is to read, such as region.
+        past: Columns that are known until now.
+        ahead: Columns that are known ahead too; --future gives them.
+        future: A table with the time stamps to forecast and the columns that are known ahead.
+        holidays: A country whose holidays the network is to read, such as DE.
+        tune: Try so many settings on the ends of the series and keep the best (needs optuna). The
+            search is kept beside the results, and goes on from there when run again.
+        tensorboard: A folder for the losses, as TensorBoard reads them.
         out: The folder for the forecasts, the model and the picture.
     """
     from ._commands.forecast import Request, run_forecast
@@ -138,6 +155,13 @@ def forecast(
             seed=seed,
             quick=quick,
             skip=skip,
+            static=static,
+            past=past,
+            ahead=ahead,
+            future=future,
+            holidays=holidays,
+            tune=tune,
+            tensorboard=tensorboard,
         )
     )
 

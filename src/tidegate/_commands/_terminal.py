@@ -48,6 +48,26 @@ def training_bar(
         yield show
 
 
+@contextmanager
+def searching_bar(what: str) -> Iterator[Callable[[int, int, float | None], None]]:
+    """A progress bar for a search; nothing where standard error is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None, state="")
+
+        def show(done: int, total: int, best: float | None) -> None:
+            state = "" if best is None else f"best MASE {best:.3f}"
+            bar.update(task, completed=done, total=total, state=state)
+
+        yield show
+
+
 def _state(progress: Progress) -> str:
     validation = "" if progress.validation is None else f"  validation {progress.validation:.4f}"
     return f"loss {progress.loss:.4f}{validation}  rate {progress.rate:.1e}"

@@ -18,7 +18,8 @@ from ..errors import InputError
 from ..forecast import GRUForecaster
 from ._judge import Judge, naive_forecasts
 from ._results import band, score_table, sizes_table, write_csv, write_picture
-from ._terminal import messages, output, training_bar
+from ._tensorboard import logged
+from ._terminal import messages, output, searching_bar, training_bar
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -44,6 +45,13 @@ class Request:
     seed: int = 0
     quick: bool = False
     skip: bool = False
+    static: Sequence[str] = ()
+    past: Sequence[str] = ()
+    ahead: Sequence[str] = ()
+    future: Path | None = None
+    holidays: str | None = None
+    tune: int | None = None
+    tensorboard: Path | None = None
 
 
 def run_forecast(request: Request) -> None:
@@ -70,13 +78,24 @@ def _train_and_forecast(request: Request) -> None:
         levels=levels,
         seed=request.seed,
         freq=request.freq,
+        static_cols=tuple(request.static),
+        past_cols=tuple(request.past),
+        future_cols=tuple(request.ahead),
+        holidays=request.holidays,
         **_column_names(request),
     )
+    if request.ahead and request.future is None:
+        raise InputError("--ahead names columns that are known ahead: --future FILE gives them")
     table = _read(request.file, model.id_col)
     named = model.id_col in _column_names_of(table)
     panel = _usable(_panel(table, model, request), model, request, named)
-    with training_bar("training") as progress:
-        model.fit(panel, progress=progress)
+    if request.tune is not None:
+        model.set_params(**_tuned(model, panel, request))
+    with (
+        training_bar("training") as progress,
+        logged(request.tensorboard, progress) as told,
+    ):
+        model.fit(panel, progress=told)
     _say_notes(model.notes_[len(panel.notes) :])
     output.print("The network, its sizes chosen from the data:")
     output.print(sizes_table(model), "")
@@ -101,6 +120,21 @@ def _forecast_with(path: Path, request: Request) -> None:
     _write(model, panel, table, request, save=False)
 
 
+def _tuned(model: GRUForecaster, panel: Panel, request: Request) -> dict[str, Any]:
+    """The best settings of a search, which is kept beside the results."""
+    from ..forecast.tune import tune
+
+    request.out.mkdir(parents=True, exist_ok=True)
+    with searching_bar("searching") as progress:
+        found = tune(
+            model, panel, request.tune or 1, storage=request.out / "search.db", progress=progress
+        )
+    gain = f" (the suggested settings: {found.suggested:.3f})"
+    settings = ", ".join(f"{name} {value:.3g}" for name, value in found.settings.items())
+    output.print(f"Best of {found.trials} settings, MASE {found.error:.3f}{gain}: {settings}", "")
+    return found.settings
+
+
 def _column_names(request: Request) -> dict[str, Any]:
     names = {"id_col": request.id, "time_col": request.time, "target_col": request.target}
     return {argument: name for argument, name in names.items() if name is not None}
@@ -114,7 +148,15 @@ def _read(file: Path, id_col: str) -> IntoFrame:
 
 def _panel(table: IntoFrame, model: GRUForecaster, request: Request) -> Panel:
     panel = Panel.from_frame(
-        table, model.id_col, model.time_col, model.target_col, request.freq, str(request.file)
+        table,
+        model.id_col,
+        model.time_col,
+        model.target_col,
+        request.freq,
+        str(request.file),
+        model.static_cols,
+        model.past_cols,
+        model.future_cols,
     )
     lengths = [len(values) for values in panel.values]
     length = (
@@ -184,7 +226,8 @@ def _compare(model: GRUForecaster, panel: Panel) -> None:
 def _write(
     model: GRUForecaster, panel: Panel, table: IntoFrame, request: Request, save: bool
 ) -> None:
-    forecast = model.predict(panel)
+    future = None if request.future is None else _read(request.future, model.id_col)
+    forecast = model.predict(panel, future=future)
     level = min(model.levels, key=lambda level: abs(level - 80))
     shown = {i: panel.ids[i] for i in range(min(_SHOWN, len(panel)))}
     some = f", the first {len(shown)} of {len(panel):,} series" if len(panel) > len(shown) else ""

@@ -125,7 +125,7 @@ def fit_model(
         hidden = _is_held_back(windows, origins, horizon, folds * horizon)
         validation = make_examples(source, held_out, plan.scaling)
         network, history = _train(source, plan, 0, examples.without(hidden), validation, watch)
-        model.networks = [as_function(network)]
+        model.networks = [AsFunction(network)]
         _learn_from_trial(model, source, held_out, plan)
         plan = replace(plan, settings=_as_long_as(history, plan.settings))
         watch.total = watch.done + plan.members * plan.settings.steps
@@ -135,21 +135,23 @@ def fit_model(
         network, history = _train(source, plan, trials + member, examples, None, watch)
         networks.append(network)
         histories.append(history)
-    model.networks = [as_function(network) for network in networks]
+    model.networks = [AsFunction(network) for network in networks]
     for number in range(len(histories)):
         if (file := watch.files(number)) is not None:
             file.unlink(missing_ok=True)
     return model, networks, histories
 
 
-def as_function(network: Network) -> Callable[[Inputs], np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class AsFunction:
     """A network in torch as a function of arrays."""
 
-    @torch.no_grad()
-    def answer(inputs: Inputs) -> np.ndarray:
-        return network(*as_tensors(inputs)).numpy()
+    network: Network
 
-    return answer
+    @torch.no_grad()
+    def __call__(self, inputs: Inputs) -> np.ndarray:
+        """Quantiles of the residual, (rows, horizon, quantiles)."""
+        return self.network(*as_tensors(inputs)).numpy()
 
 
 def _least_history(windows: Windows, scaling: Scaling) -> int:

@@ -29,7 +29,7 @@ from ..train import Progress, Settings
 from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
-from ._fit import Plan, Watch, as_function, fit_model
+from ._fit import AsFunction, Plan, Watch, fit_model
 from ._looked_into import look_into
 from ._network import Network
 from ._suggest import Suggestion, suggest
@@ -302,7 +302,7 @@ class GRUForecaster(Estimator):
         adapted.networks_ = adapt_networks(
             self.model_, self.networks_, self._source(panel), steps, proximity, self.seed
         )
-        functions = [as_function(network) for network in adapted.networks_]
+        functions = [AsFunction(network) for network in adapted.networks_]
         adapted.model_ = replace(self.model_, networks=functions)
         adapted.panel_, adapted.notes_ = panel, [*self.notes_, *panel.notes]
         adapted._like = None if isinstance(df, Panel) else _head(df)
@@ -474,7 +474,7 @@ class GRUForecaster(Estimator):
             self.derived_ = Derived.from_facts(facts["derived"])
             self.shape_ = Shape.from_facts(facts["shape"])
             self.networks_ = _networks(self.shape_, file.tensors, self.members)
-            functions = [as_function(network) for network in self.networks_]
+            functions = [AsFunction(network) for network in self.networks_]
             self.model_ = Model.from_facts(facts["model"], functions, file.tensors["correlation"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None

@@ -26,13 +26,14 @@ class TidegateForecaster(BaseForecaster):
         quantiles: those that the network learns; others are read between them.
         options: further arguments of `GRUForecaster`, by name.
 
-    Example:
-        from sktime.datasets import load_airline
-        from tidegate.forecast.sktime import TidegateForecaster
-
-        y = load_airline()
-        forecaster = TidegateForecaster().fit(y, fh=range(1, 13))
-        forecaster.predict(), forecaster.predict_interval(coverage=0.8)
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tidegate.forecast.sktime import TidegateForecaster
+    >>> y = pd.Series(range(60), pd.period_range("2020-01", periods=60, freq="M"), dtype=float)
+    >>> forecaster = TidegateForecaster(options={"steps": 20}).fit(y, fh=[1, 2, 3])
+    >>> len(forecaster.predict())
+    3
     """
 
     # pyrefly: ignore[bad-override]
@@ -63,6 +64,7 @@ class TidegateForecaster(BaseForecaster):
         self.quantiles = quantiles
         self.options = options
         super().__init__()
+        self.set_config(remember_data=True)
 
     def _fit(self, y: pd.Series, X: pd.DataFrame | None, fh: Any) -> TidegateForecaster:
         steps = fh.to_relative(self.cutoff).to_numpy()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import optuna
     from narwhals.typing import IntoFrame
 
+# A fit needs so many values more than a horizon.
+_LEAST_HISTORY = 3
 _STUDY = "tidegate forecast"
 _SIZES = (16, 32, 64, 128)
 _INPUTS = (0.5, 1.0, 1.5, 2.0)
@@ -78,7 +80,8 @@ def tune(
         raise ValueError(f"trials and folds must be at least 1, got {trials} and {folds}")
     panel = model.read_panel(df)
     past = [panel.without_last(model.horizon * (folds - k)) for k in range(folds)]
-    if not len(past[0]):
+    longest = max((len(values) for values in past[0].values), default=0)
+    if longest < model.horizon + _LEAST_HISTORY:
         raise InputError(f"the series are too short to hold {folds} horizons back")
     study = optuna.create_study(
         study_name=_STUDY,
