@@ -64,7 +64,8 @@ class TidegateForecaster(BaseForecaster):
         self.quantiles = quantiles
         self.options = options
         super().__init__()
-        self.set_config(remember_data=True)
+        me: Any = self  # what `update` refits on
+        me.set_config(remember_data=True)
 
     def _fit(self, y: pd.Series, X: pd.DataFrame | None, fh: Any) -> TidegateForecaster:
         steps = fh.to_relative(self.cutoff).to_numpy()
