@@ -18,7 +18,7 @@ from ._capture import Call, as_ours
 from ._strand import Run, Strand, each_of, natural_order, own_order
 
 # Units, steps and rows of one run together: a few hundred MB of gates and states in float64.
-_NUMBERS = 2**23
+_NUMBERS = 2**22
 # What is done to a strand before it runs: the strand to run in its place.
 Edit = Callable[[Strand], Strand]
 
