@@ -119,7 +119,7 @@ BAD = {
     "other cells": (
         TEXT.encode(),
         ["--cell", "lstm", "--lines"],
-        "lines, recurrent_dropout, weight_dropout and reset are for cell='gru', not for 'lstm'",
+        "lines is for cell='gru' and 'mingru', not for 'lstm'",
     ),
 }
 

@@ -189,7 +189,7 @@ def language_train(
     hidden: Annotated[tuple[Count, ...], Parameter(consume_multiple=True)] = (256,),
     layers: Count = 1,
     embedding: Count | None = None,
-    cell: Literal["gru", "lstm", "rnn"] = "gru",
+    cell: Literal["gru", "mingru", "lstm", "rnn"] = "gru",
     untied: bool = False,
     dropout: Share = 0.1,
     recurrent_dropout: Share = 0.0,

@@ -28,6 +28,7 @@ VARIANTS = {
     "bytes": {"tokens": "bytes"},
     "words": {"tokens": "words", "vocab_size": 20, "lines": True},
     "subwords": {"tokens": "subwords", "vocab_size": 280},
+    "mingru": {"cell": "mingru", "num_layers": 2, "lines": True},
     "lstm": {"cell": "lstm", "num_layers": 2},
     "rnn": {"cell": "rnn", "embedding_size": 7},
 }
@@ -186,13 +187,30 @@ def test_gates_come_with_each_token():
     np.testing.assert_allclose(again.update[1], seen.update[1][1:, 0].detach(), atol=1e-5)
 
 
+def test_gates_of_a_mingru_are_those_of_its_layer():
+    model, text = fitted("mingru"), "the tide"
+    ours, network = model.gates(text), model.network_
+    tokens = torch.from_numpy(model.reader_.tokens_of(text))[:, None]
+    seen = network.cells(network.embedding(tokens), return_gates=True).gates
+    for layer in range(2):
+        np.testing.assert_allclose(ours.new[layer], seen.new[layer][1:, 0].detach(), atol=1e-5)
+        np.testing.assert_allclose(
+            ours.update[layer], seen.update[layer][1:, 0].detach(), atol=1e-5
+        )
+
+
+def test_the_parameters_are_counted(model):
+    counted = sum(parameter.numel() for parameter in model.network_.parameters())
+    assert model.network_.shape.parameters == counted
+
+
 def test_a_network_without_reset_gate_has_none_to_show():
     assert fitted("none, lines").gates("the").reset == ()
     with pytest.raises(ValueError, match="return_gates is for a GRU, not for cell='lstm'"):
         fitted("lstm").gates("the")
 
 
-@pytest.mark.parametrize("name", ["none, lines", "words"])
+@pytest.mark.parametrize("name", ["none, lines", "words", "mingru"])
 def test_lines_stand_by_themselves(name):
     model = fitted(name)
     line = "the tide comes in"
@@ -317,11 +335,12 @@ def test_what_cannot_be_learnt_is_refused(what):
     ("arguments", "sentence"),
     [
         ({"tokens": "letters"}, "tokens must be characters, bytes, words, subwords"),
-        ({"cell": "elman"}, "cell must be gru, lstm, rnn, not 'elman'"),
+        ({"cell": "elman"}, "cell must be gru, mingru, lstm, rnn, not 'elman'"),
         ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"hidden_size": (8, 8), "num_layers": 3}, "num_layers must be the number of hidden sizes"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
-        ({"cell": "lstm", "lines": True}, "are for cell='gru', not for 'lstm'"),
+        ({"cell": "lstm", "lines": True}, "lines is for cell='gru' and 'mingru', not for 'lstm'"),
+        ({"cell": "mingru", "weight_dropout": 0.1}, "are for cell='gru', not for 'mingru'"),
         ({"cell": "rnn", "hidden_size": (8, 9)}, "hidden_size must be one number for cell='rnn'"),
         ({"epochs": 0}, "epochs must be more than 0"),
         ({"normalize": "arabic"}, "normalize must be None, 'nfc' or 'persian'"),

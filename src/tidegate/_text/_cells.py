@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import reference
-from ..ops import Stepper, gru, pack_gru
+from ..ops import Stepper, gru, min_gru, pack_gru
 
 States = list[np.ndarray]
 
@@ -74,6 +74,47 @@ class GRUCells:
         return stepper
 
 
+class MinGRUCells:
+    """Stacked minGRU layers: products, and a scan in the compiled kernels.
+
+    Args:
+        layers: weight_ih and bias_ih of each, float32.
+    """
+
+    def __init__(self, layers: Sequence[Sequence[np.ndarray]]):
+        self.layers = layers
+
+    def states(self, batch: int) -> States:
+        """Where a text begins."""
+        return [np.zeros((batch, len(bias) // 2), np.float32) for _, bias in self.layers]
+
+    def run(
+        self,
+        x: np.ndarray,
+        states: States,
+        keep: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        return_gates: bool = False,
+    ) -> tuple[np.ndarray, States, Gates | None]:
+        """Output of the last layer, the states at the end, and the gates on demand.
+
+        The update gate is given as `GRU`'s: near one it keeps the old state.
+        """
+        after, updates, news = [], [], []
+        for (weight, bias), state in zip(self.layers, states, strict=True):
+            if return_gates:
+                x_z, x_n = np.split(x @ weight.T + bias, 2, axis=-1)
+                updates.append(1 / (1 + np.exp(x_z)))
+                news.append(x_n)
+            x, h_n = min_gru(x, state, weight, bias, keep=keep, lengths=lengths)
+            after.append(h_n)
+        return x, after, Gates((), tuple(updates), tuple(news)) if return_gates else None
+
+    def stepper(self, states: States) -> PlainStepper:
+        """The same layers, one step at a time, from these states on."""
+        return PlainStepper(self, [state.copy() for state in states])
+
+
 class SlowCells:
     """Plain recurrent or LSTM layers, by the equations: for comparison, not for speed.
 
@@ -116,15 +157,15 @@ class SlowCells:
                 after.append(end)
         return x.astype(np.float32), after, None
 
-    def stepper(self, states: States) -> SlowStepper:
+    def stepper(self, states: States) -> PlainStepper:
         """The same layers, one step at a time, from these states on."""
-        return SlowStepper(self, [state.copy() for state in states])
+        return PlainStepper(self, [state.copy() for state in states])
 
 
-class SlowStepper:
+class PlainStepper:
     """As `tidegate.ops.Stepper`."""
 
-    def __init__(self, cells: SlowCells, states: States):
+    def __init__(self, cells: MinGRUCells | SlowCells, states: States):
         self.cells = cells
         self.states = states
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._model_file import ModelFile, read_model
 from ..errors import InputError
-from ._cells import Gates, GRUCells, SlowCells, States
+from ._cells import Gates, GRUCells, MinGRUCells, SlowCells, States
 from ._sampling import check_sampling, draw, log_softmax, probabilities
 from ._tokenizer import Tokenizer, tokenizer_from
 
@@ -61,7 +61,7 @@ class Facts:
 
     Args:
         tokenizer: what `Tokenizer.facts` gave.
-        cell: "gru", "lstm" or "rnn".
+        cell: "gru", "mingru", "lstm" or "rnn".
         reset: the GRU's.
         num_layers: how many.
         tied: the scores come from the embedding itself.
@@ -98,12 +98,17 @@ class Reader:
         self.project = tensors.get("project.weight")
         self.bias = tensors["bias"]
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        if facts.cell == "mingru":
+            names = ("weight_ih", "bias_ih")
         layers = [
             [tensors[f"cells.{name}_l{layer}"] for name in names]
             for layer in range(facts.num_layers)
         ]
+        self.cells: GRUCells | MinGRUCells | SlowCells
         if facts.cell == "gru":
-            self.cells: GRUCells | SlowCells = GRUCells(layers, facts.reset)
+            self.cells = GRUCells(layers, facts.reset)
+        elif facts.cell == "mingru":
+            self.cells = MinGRUCells(layers)
         else:
             self.cells = SlowCells(layers, facts.cell)
         size = self.tokenizer.size

@@ -64,7 +64,8 @@ class LanguageModel(Estimator):
         hidden_size: units of each layer; a sequence gives each its own.
         num_layers: recurrent layers.
         embedding_size: features of a token; those of the last layer when not given.
-        cell: "gru"; or, to compare, torch's "lstm" or "rnn".
+        cell: "gru"; "mingru", whose gates do not see the state (`tidegate.nn.MinGRU`); or, to
+            compare, torch's "lstm" or "rnn".
         reset: where the reset gate acts, as in `tidegate.nn.GRU`.
         tied: take the scores from the embedding, not from a matrix of their own.
         dropout: probability of dropping features between layers and before the scores.
@@ -378,9 +379,11 @@ class LanguageModel(Estimator):
             return
         if len(set(sizes)) > 1:
             raise ValueError(f"hidden_size must be one number for cell={self.cell!r}, got {sizes}")
-        if self.lines or self.recurrent_dropout or self.weight_dropout or self.reset != "after":
+        if self.lines and self.cell != "mingru":
+            raise ValueError(f"lines is for cell='gru' and 'mingru', not for {self.cell!r}")
+        if self.recurrent_dropout or self.weight_dropout or self.reset != "after":
             raise ValueError(
-                "lines, recurrent_dropout, weight_dropout and reset are for cell='gru', "
+                "recurrent_dropout, weight_dropout and reset are for cell='gru', "
                 f"not for {self.cell!r}"
             )
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn import GRU
+from ..nn import GRU, MinGRU
 from ..nn._tokens import gru_of_embedding
 from ._loss import cross_entropy
 
-CELLS = ("gru", "lstm", "rnn")
+CELLS = ("gru", "mingru", "lstm", "rnn")
 # From so many steps a token on, what the first layer reads is worked out once a token.
 _STEPS_A_TOKEN = 4
 States = list[Tensor]
@@ -35,19 +35,19 @@ class Shape:
     @property
     def parameters(self) -> int:
         """How many numbers are learnt."""
-        gates = {"gru": 2 if self.reset == "none" else 3, "lstm": 4, "rnn": 1}[self.cell]
-        inputs = (self.embedding_size, *self.hidden_sizes)
-        recurrent = sum(
-            gates * hidden * (before + hidden + 2)
-            for before, hidden in zip(inputs, self.hidden_sizes, strict=False)
-        )
+        gates = {"gru": 2 if self.reset == "none" else 3, "mingru": 2, "lstm": 4, "rnn": 1}[
+            self.cell
+        ]
+        total = self.vocab_size * (1 + self.embedding_size)
+        for before, hidden in zip(
+            (self.embedding_size, *self.hidden_sizes), self.hidden_sizes, strict=False
+        ):
+            seen = before + 1 if self.cell == "mingru" else before + hidden + 2
+            total += gates * hidden * seen
         last = self.hidden_sizes[-1]
-        matrices = self.vocab_size * self.embedding_size
         if not self.tied:
-            matrices += self.vocab_size * last
-        elif last != self.embedding_size:
-            matrices += self.embedding_size * last
-        return recurrent + matrices + self.vocab_size
+            return total + self.vocab_size * last
+        return total + (self.embedding_size * last if last != self.embedding_size else 0)
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,9 @@ class Network(nn.Module):
             together = self.cells.states_in_one_tensor
             output, h_n = self.cells(x, torch.cat(states) if together else states, keep=keep)
             return output, list(h_n.split(1) if together else h_n)
+        if isinstance(self.cells, MinGRU):
+            output, h_n = self.cells(x, torch.cat(states), keep=keep)
+            return output, list(h_n.split(1))
         if self.shape.cell == "lstm":
             hx = torch.cat(states[0::2]), torch.cat(states[1::2])
             output, (h, c) = self.cells(x, hx)
@@ -154,6 +157,8 @@ def _cells(shape: Shape, chances: Regularisers) -> nn.Module:
             recurrent_dropout=chances.recurrent_dropout,
             weight_dropout=chances.weight_dropout,
         )
+    if shape.cell == "mingru":
+        return MinGRU(shape.embedding_size, sizes[0], layers, dropout=between)
     kind = {"lstm": nn.LSTM, "rnn": nn.RNN}[shape.cell]
     return kind(shape.embedding_size, sizes[0], layers, dropout=between)
 
