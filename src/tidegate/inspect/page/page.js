@@ -165,7 +165,7 @@
     ruler.dir = rtl() ? "rtl" : "ltr"; ruler.hidden = few;
     ruler.replaceChildren(...[0, Math.floor((T - 1) / 2), T - 1].map((t) => { const s = document.createElement("bdi"); s.textContent = labels[t]; return s; }));
   }
-  function all() { if (step >= count()) step = -1; if (unit >= units().length) unit = -1; text(); draw(); mark(); tell(false); }
+  function all() { if (step >= count()) step = -1; if (unit >= units().length) unit = -1; text(); draw(); mark(); tell(false); if (step < 0 && rtl()) field.parentElement.scrollLeft = field.parentElement.scrollWidth; }
 
   function at(event) {
     const box = heat.getBoundingClientRect(), T = count();
