@@ -27,6 +27,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setitem(GRUForecaster.__init__.__kwdefaults__, "steps", 5)
     sales = load("us_employment")
     sales[sales.unique_id.isin(sales.unique_id.unique()[:3])].to_csv("sales.csv", index=False)
+    Path("poems.txt").write_text("the tide comes in\nthe tide goes out\n" * 40, "utf-8")
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split()[1])
@@ -34,12 +35,13 @@ def test_the_python_blocks_run(block):
     exec(block, {})
 
 
-@pytest.mark.parametrize("command", "".join(blocks("bash")).splitlines())
-def test_the_commands_run(command, capfd):
-    assert main(shlex.split(command)[1:]) == 0
-    assert "tidegate-forecast/" in capfd.readouterr().out
+def test_the_commands_run_one_after_the_other(capfd):
+    for command in "".join(blocks("bash")).splitlines():
+        assert main(shlex.split(command)[1:]) == 0, command
     written = {path.name for path in Path("tidegate-forecast").iterdir()}
     assert written == {"forecast.csv", "forecast.png", "model.safetensors"}
+    assert Path("report.html").stat().st_size < 2e6
+    assert "the " in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES)
