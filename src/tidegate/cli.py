@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 try:
     from cyclopts import App, Group, Parameter
     from cyclopts.validators import Number
+    from rich.console import Console
     from rich.text import Text
 except ModuleNotFoundError as missing:
     sys.exit(f"the command line needs the package {missing.name}: pip install 'tidegate[cli]'")
@@ -25,7 +26,7 @@ def _shown(default: object) -> str | None:
 
 def _one_line(error: Exception) -> Text:
     """What is wrong with the arguments, as any other error is said."""
-    return Text(" ".join(["tidegate:", *str(error).split()]), no_wrap=True, overflow="ignore")
+    return Text(" ".join(["tidegate:", *str(error).split()]))
 
 
 app = App(
@@ -35,6 +36,7 @@ app = App(
     help_format="markdown",
     version=__version__,
     error_formatter=_one_line,
+    error_console=Console(stderr=True, soft_wrap=True),
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=_shown),
 )
