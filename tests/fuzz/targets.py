@@ -6,6 +6,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from tidegate.errors import InputError
 from tidegate.export import read
 from tidegate.export._bounded import read_npy
@@ -14,6 +16,7 @@ from tidegate.export._json import read_json
 from tidegate.export._keras import _Reader
 from tidegate.runtime import load
 
+KEPT = Path(__file__).parent / "corpus"
 MADE = Path(__file__).parents[1] / "data" / "formats"
 FOLDER = Path(
     tempfile.mkdtemp(prefix="tidegate-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
@@ -76,10 +79,15 @@ def run(name, data):
 
 
 def seeds(name):
-    """Bytes of honest files to begin with."""
-    found = [path.read_bytes() for path in sorted(MADE.glob(TARGETS[name][1]))]
+    """Bytes of honest files to begin with, and of a part of what the fuzzer made of them."""
+    paths = [*sorted(MADE.glob(TARGETS[name][1])), *sorted((KEPT / name).glob("*"))]
+    found = [path.read_bytes() for path in paths]
     if name == "model":
         path = FOLDER / "seed.safetensors"
         read(MADE / "torch_legacy_every.onnx").save(path)
         found.append(path.read_bytes())
+    if name == "npy":
+        held = io.BytesIO()
+        np.save(held, np.arange(6.0).reshape(2, 3))
+        found.append(held.getvalue())
     return [data for data in found if len(data) < 20_000] or [b""]

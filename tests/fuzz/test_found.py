@@ -17,6 +17,12 @@ def test_found(path):
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
+def test_what_the_fuzzer_went_through_is_read_or_refused(name):
+    for data in targets.seeds(name):
+        targets.run(name, data)
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
 def test_a_seed_cut_off_or_with_a_byte_changed_does_no_harm(name):
     for data in targets.seeds(name)[:2]:
         for place in range(0, len(data), max(1, len(data) // 40)):
