@@ -24,7 +24,7 @@ from tidegate.forecast import mase, naive_error, smape
 Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 
 MB = 1e6
-SEEDED = ("tidegate", "neuralforecast", "darts", "gluonts")
+SEEDED = ("tidegate", "tidegate_quick", "neuralforecast", "darts", "gluonts")
 WORKER = Path(__file__).with_name("forecasters.py")
 messages = Console(stderr=True, highlight=False)
 app = App(help=__doc__)
@@ -94,7 +94,8 @@ def main(
 
     Args:
         parts: Parts of competitions.
-        methods: tidegate, seasonal_naive, theta, auto_theta, ets, neuralforecast, darts, gluonts.
+        methods: tidegate, tidegate_quick, seasonal_naive, theta, auto_theta, ets, neuralforecast,
+            darts, gluonts.
         seeds: How many seeds to average over; methods without chance run once.
         threads: Threads of each process.
         python: Interpreters of other environments for methods: neuralforecast=/path/to/python.
