@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("sktime")
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_check_of_sktime_passes():
     from sktime.utils.estimator_checks import check_estimator
 
