@@ -61,7 +61,7 @@ def _import_seconds() -> float:
 def _panel(count: int, length: int) -> Panel:
     rng = np.random.default_rng(0)
     calendar = Months(1)
-    times = calendar.shift(np.datetime64("2010-01-01", "ns"), np.arange(length))
+    times = calendar.next(np.datetime64("2010-01-01", "ns"), length)
     values = np.exp(np.cumsum(0.1 * rng.standard_normal((count, length)), 1))
     return Panel([str(i) for i in range(count)], [times] * count, list(values), calendar)
 
