@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 from harness import accuracy, compare, goals, measure, noise, tables  # noqa: E402
 from harness.cases import Case, all_cases  # noqa: E402
+from harness.journal import Journal  # noqa: E402
 from harness.peers._modules import runner  # noqa: E402
 from harness.rows import Row, Run, Timing  # noqa: E402
 from harness.runner import sample  # noqa: E402
@@ -192,3 +193,19 @@ def test_the_command_refuses_to_time_what_is_wrong(monkeypatch):
     monkeypatch.setattr(bench, "GRU", Wrong)
     with pytest.raises(InputError, match="disagree"):
         bench.run_bench(threads=1, seconds=0.0)
+
+
+def test_a_journal_goes_on_where_it_stopped(tmp_path):
+    runs, done = [{"cell": "a"}, {"cell": "b"}, {"cell": "c"}], []
+
+    def run(cell: str) -> dict:
+        done.append(cell)
+        return {"loss": 1.0}
+
+    journal = Journal(tmp_path / "runs.jsonl")
+    assert journal.run_all(runs[:2], run) == 0
+    again = Journal(tmp_path / "runs.jsonl")
+    assert again.find({"cell": "b"}) == {"cell": "b", "loss": 1.0}
+    assert again.run_all(runs, run, seconds=-1) == 1
+    assert again.run_all(runs, run) == 0
+    assert done == ["a", "b", "c"]

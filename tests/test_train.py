@@ -122,6 +122,14 @@ def test_training_stops_when_validation_no_longer_improves():
     assert len(history.losses) == 25
 
 
+def test_training_stops_at_a_validation_that_is_enough():
+    model, loss, settings = line(1000, validate_every=5, enough=1.0)
+    values = iter([3.0, 1.5, 1.0])
+    history = train(model, loss, settings, validate=lambda: next(values))
+    assert history.stopped
+    assert len(history.losses) == 15
+
+
 def test_a_finished_run_resumes_to_its_end(tmp_path):
     model, loss, settings = line(20)
     train(model, loss, settings, checkpoint=tmp_path / "c")

@@ -320,13 +320,94 @@ void check(Random& random, Sizes sizes, const std::string& seed) {
     }
 }
 
+// A minGRU, whose threads never meet: every split has the bits of one.
+template <class T>
+struct MinGruCase {
+  Array<T> x, h_0, keep, d_output, d_h_n;
+  std::unique_ptr<std::int64_t[]> lengths;
+  tidegate::MinGru<T> call{};
+
+  MinGruCase(Random& random, Sizes sizes) {
+    const index time = sizes.time, batch = sizes.batch, hidden = sizes.shape.hidden;
+    const index cells = time * batch, unit = between(random, 0, 1), row = unit ? hidden : 1;
+    x = Array<T>::random(random, cells * 2 * hidden, -3, 3);
+    if (coin(random)) h_0 = Array<T>::random(random, batch * hidden);
+    if (coin(random)) keep = Array<T>::random(random, cells * row, 0, 1);
+    if (coin(random)) d_output = Array<T>::random(random, cells * hidden);
+    if (coin(random)) d_h_n = Array<T>::random(random, batch * hidden);
+    if (coin(random)) lengths = std::make_unique<std::int64_t[]>(batch);
+    const bool rows_first = coin(random);
+    const index step = rows_first ? 1 : batch, next = rows_first ? time : 1;
+    for (index b = 0; lengths && b < batch; ++b) {
+      lengths[b] = between(random, 0, time);
+      for (index t = lengths[b]; t < time; ++t)
+        std::fill_n(x.get() + (t * step + b * next) * 2 * hidden, 2 * hidden,
+                    std::numeric_limits<T>::quiet_NaN());
+    }
+    call.time = time, call.batch = batch, call.hidden = hidden;
+    call.reverse = coin(random), call.positive = coin(random);
+    call.x_gates = x.get(), call.lengths = lengths.get();
+    call.x_time = call.d_x_time = step * 2 * hidden;
+    call.x_batch = call.d_x_batch = next * 2 * hidden;
+    call.keep = keep.get(), call.keep_unit = unit;
+    call.keep_time = batch * row, call.keep_batch = row;
+    call.h_0 = h_0.get(), call.d_output = d_output.get(), call.d_h_n = d_h_n.get();
+    call.output_time = call.d_output_time = step * hidden;
+    call.output_batch = call.d_output_batch = next * hidden;
+  }
+};
+
+// Output, h_n, d_x_gates, d_h_0 and d_keep, of `ranks` threads.
+template <class T>
+std::vector<Array<T>> run_min_gru(const MinGruCase<T>& in, int ranks, bool by_units) {
+  constexpr index units = 16;
+  const index cells = in.call.time * in.call.batch, hidden = in.call.hidden;
+  const index states = in.call.batch * hidden, groups = (hidden + units - 1) / units;
+  std::vector<Array<T>> found;
+  for (const index size : {cells * hidden, states, cells * 2 * hidden, states, cells * hidden})
+    found.push_back(Array<T>::nan(size));
+  tidegate::MinGru<T> call = in.call;
+  call.output = found[0].get(), call.h_n = found[1].get(), call.d_x_gates = found[2].get();
+  call.d_h_0 = found[3].get(), call.d_keep = call.keep ? found[4].get() : nullptr;
+  const auto part = [&](index rank) -> tidegate::Part {
+    const auto from = [&](index n, index r) { return n * r / ranks; };
+    if (!by_units) return {from(call.batch, rank), from(call.batch, rank + 1), 0, hidden};
+    return {0, call.batch, from(groups, rank) * units,
+            std::min(from(groups, rank + 1) * units, hidden)};
+  };
+  const tidegate::Kernels<T>& k = tidegate::kernels_of<T>();
+  for (const auto kernel : {k.min_gru_forward, k.min_gru_backward}) {
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < ranks; ++rank)
+      threads.emplace_back([&, rank] { kernel(call, part(rank)); });
+    for (std::thread& thread : threads) thread.join();
+  }
+  if (!call.keep) found.pop_back();
+  return found;
+}
+
+template <class T>
+void check_min_gru(Random& random, Sizes sizes, const std::string& seed) {
+  const MinGruCase<T> in(random, sizes);
+  const auto one = run_min_gru(in, 1, false);
+  for (const bool by_units : {false, true})
+    for (int ranks = 1; ranks <= 4; ++ranks) {
+      const auto many = run_min_gru(in, ranks, by_units);
+      const std::string what = seed + " minGRU, " + std::to_string(ranks) + " threads";
+      for (std::size_t i = 0; i < one.size(); ++i)
+        require_equal("result", one[i], many[i], T(0), what.c_str());
+    }
+}
+
 template <class T>
 void check_many(const char* isa, int small, int large) {
   for (int i = 0; i < small + large; ++i) {
     Random random(i);
     const Sizes sizes = i < small ? small_sizes(random) : long_sizes(random);
-    check<T>(random, sizes,
-             std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") + std::to_string(i));
+    const std::string seed =
+        std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") + std::to_string(i);
+    check<T>(random, sizes, seed);
+    check_min_gru<T>(random, sizes, seed);
   }
 }
 

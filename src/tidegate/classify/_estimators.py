@@ -37,10 +37,10 @@ Array = np.ndarray
 # Longer sequences are read several steps at once, so that there are no more reads than this.
 _READS = 64
 # Where nothing was said: so many passes over the sequences, within so few and so many batches.
-_PASSES, _FEWEST, _MOST = 60, 600, 3000
+_PASSES, _FEWEST, _MOST = 120, 600, 3000
 # The trial holds back its share, but no more than so many sequences; and so few are not worth it.
 _ENOUGH, _TOO_FEW = 2000, 10
-_VALIDATIONS, _PATIENCE = 40, 10
+_VALIDATIONS, _PATIENCE = 40, 20
 # Sequences of `fit` that are remembered, to be looked at.
 _SHOWN = 16
 
@@ -66,7 +66,7 @@ class _Recurrent(Estimator):
         held_out: float = 0.2,
         steps: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         members: int = 1,
         seed: int = 0,
         id_col: str = "unique_id",
@@ -458,7 +458,7 @@ class GRUClassifier(_Recurrent):
         class_weight: str | Mapping[Any, float] | None = None,
         steps: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         members: int = 1,
         seed: int = 0,
         id_col: str = "unique_id",

@@ -51,7 +51,7 @@ class SktimeClassifier(BaseClassifier):
         class_weight: str | Mapping[Any, float] | None = None,
         steps: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         members: int = 1,
         seed: int = 0,
     ):
@@ -114,7 +114,7 @@ class SktimeRegressor(BaseRegressor):
         held_out: float = 0.2,
         steps: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         members: int = 1,
         seed: int = 0,
     ):
