@@ -39,7 +39,7 @@ PAPER = {
     "MuseData": (6.23, 5.99, 6.23),
     "Piano-midi": (9.03, 8.82, 9.03),
 }
-RATES = (5e-3, 1e-2)
+RATES = (1e-2, 3e-2)
 NOISES = {"weights": (0.075, 0.0), "weights and units": (0.075, 0.2)}
 # Batches at most: small sets are learnt by heart before long.
 STEPS = {"Nottingham": 8000, "JSB Chorales": 3000, "MuseData": 6000, "Piano-midi": 3000}
