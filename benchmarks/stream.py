@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tidegate.runtime import GRU, Linear, Model, Stack
 from tidegate.weights import GRUWeights
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
-RTNEURAL_SIZES = (8, 16, 32, 64, 128)  # beyond, its stack and compile time grow out of hand
+RTNEURAL_SIZES = (8, 16, 32, 64)  # beyond, its matrices outgrow the stack that Eigen allows
 RATE = 48_000  # samples a second of audio
 HERE = Path(__file__).parent
 Row = dict[str, float]
@@ -96,16 +97,24 @@ def time_of(call: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - begin) / count * 1e6
 
 
-def rtneural(hidden: int, model: Model, x: np.ndarray, source: Path, repeats: int) -> list[float]:
+@dataclass
+class Peer:
+    """A checkout of RTNeural, and where its programs are kept once they are compiled."""
+
+    source: Path
+    programs: Path
+
+
+def rtneural(hidden: int, model: Model, x: np.ndarray, peer: Peer, repeats: int) -> list[float]:
     """Microseconds a sample of RTNeural, and its last output, of its fastest backend."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
         write(model, Path(folder) / "model.json", "rtneural")
         x.tofile(Path(folder) / "x.f32")
         for backend in BACKENDS:
-            program = Path(BUILD.name) / f"{backend}-{hidden}"
+            program = peer.programs / f"{backend}-{hidden}"
             if not program.exists():
-                compile_rtneural(program, backend, hidden, source)
+                compile_rtneural(program, backend, hidden, peer.source)
             command = [program, f"{folder}/model.json", f"{folder}/x.f32", str(repeats)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             *times, y = [float(word) for word in done.stdout.split()]
@@ -119,7 +128,6 @@ BACKENDS = {
     "XSIMD": ("modules/xsimd/include", 64, []),
     "XSIMD-avx2": ("modules/xsimd/include", 32, ["-mno-avx512f"]),
 }
-BUILD = tempfile.TemporaryDirectory()
 
 
 def compile_rtneural(program: Path, backend: str, hidden: int, source: Path) -> None:
@@ -132,15 +140,15 @@ def compile_rtneural(program: Path, backend: str, hidden: int, source: Path) -> 
     subprocess.run([*command, str(HERE / "stream_rtneural.cpp"), "-o", str(program)], check=True)
 
 
-def measure(hidden: int, seconds: float, source: Path | None) -> Row:
+def measure(hidden: int, seconds: float, peer: Peer | None) -> Row:
     model = make_model(hidden)
     samples = np.random.default_rng(0).uniform(-1, 1, 4800).astype(np.float32)
     x = samples[:1]
     stream, block = model.stream(), model.stream()
     narrow = {storage: model.stream(storage=storage) for storage in ("bfloat16", "int8")}
-    peer, answer = onnx_step(model, x)
+    onnx, answer = onnx_step(model, x)
     for _ in range(3):
-        peer()
+        onnx()
         ours, theirs = stream.step(x).item(), answer()
     assert abs(ours - theirs) < 1e-5, f"outputs are {ours} and {theirs}"
     stream.reset()
@@ -149,7 +157,7 @@ def measure(hidden: int, seconds: float, source: Path | None) -> Row:
         "step": lambda: stream.step(x),
         "bfloat16": lambda: narrow["bfloat16"].step(x),
         "int8": lambda: narrow["int8"].step(x),
-        "onnx": peer,
+        "onnx": onnx,
     }
     counts = {name: max(int(2e3 / max(time_of(call, 20), 0.1)), 5) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in (*calls, "run", "rtneural")}
@@ -161,8 +169,8 @@ def measure(hidden: int, seconds: float, source: Path | None) -> Row:
         begin = time.perf_counter()
         block.run(samples[:size, None])
         times["run"].append((time.perf_counter() - begin) / size * 1e6)
-        if source is not None and hidden in RTNEURAL_SIZES and len(times["rtneural"]) < 9:
-            taken, y = rtneural(hidden, model, samples, source, 5)
+        if peer is not None and hidden in RTNEURAL_SIZES and len(times["rtneural"]) < 9:
+            taken, y = rtneural(hidden, model, samples, peer, 5)
             assert abs(y - last) < 1e-4, f"RTNeural gives {y}, and we {last}"
             times["rtneural"].append(taken)
     return {name: statistics.median(t) for name, t in times.items() if t}
@@ -172,8 +180,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each size")
     parser.add_argument("--rtneural", type=Path, help="a checkout of RTNeural")
+    parser.add_argument("--programs", type=Path, help="where to keep its programs, compiled")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        programs = options.programs or Path(folder)
+        programs.mkdir(exist_ok=True)
+        peer = None if options.rtneural is None else Peer(options.rtneural, programs)
+        print_table(options.sizes, options.seconds, peer)
+
+
+def print_table(sizes: Sequence[int], seconds: float, peer: Peer | None) -> None:
     print(f"kernels: {_kernels.ISA}; one thread; microseconds a step, medians")
     heads = [
         "units",
@@ -188,8 +205,8 @@ def main() -> None:
     ]
     heads += ["real-time factor", "RTNeural's"]
     print("| " + " | ".join(heads) + " |\n|" + " ---: |" * len(heads))
-    for hidden in options.sizes:
-        row = measure(hidden, options.seconds, options.rtneural)
+    for hidden in sizes:
+        row = measure(hidden, seconds, peer)
         cells = [
             f"{hidden}",
             *(f"{row[name]:.2f}" for name in ("step", "bfloat16", "int8", "onnx")),

@@ -88,6 +88,9 @@ class StreamBinding {
     return as_row ? y_row_ : y_rows_;
   }
 
+  // Steps that the last call took before it ended or was refused.
+  tidegate::index taken() const { return taken_; }
+
   // Many steps: x and y are contiguous, of the stream's type, (steps, batch, ...).
   void run(address x, tidegate::index steps, address y) {
     const Turn turn(busy_);
@@ -214,7 +217,8 @@ class StreamBinding {
                                       : as<const std::int64_t>(x))
                                : nullptr;
     T* out = as<T>(y);
-    for (tidegate::index step = 0; step < steps; ++step) {
+    taken_ = 0;
+    for (tidegate::index step = 0; step < steps; ++step, ++taken_) {
       if (symbols_)
         stream.step(nullptr, ids + step * batch_, out);
       else
@@ -264,6 +268,7 @@ class StreamBinding {
   std::vector<LayerFacts> facts_;
   tidegate::index input_, output_ = 0, symbols_, batch_;
   int missing_;
+  tidegate::index taken_ = 0;
   bool heavy_ = false;
   nb::object y_rows_, y_row_, convert_;
   address y_;
@@ -281,6 +286,7 @@ void bind_stream(nb::module_& m) {
            "layers"_a, "double"_a, "input"_a, "symbols"_a, "batch"_a, "threads"_a, "missing"_a,
            "y_rows"_a, "y_row"_a, "y"_a, "convert"_a)
       .def("step", &StreamBinding::step, "x"_a.none())
+      .def_prop_ro("taken", &StreamBinding::taken)
       .def("run", &StreamBinding::run, "x"_a, "steps"_a, "y"_a);
 }
 

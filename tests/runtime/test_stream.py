@@ -187,6 +187,15 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(value):
     assert snapshot(stream) == before
 
 
+def test_the_steps_before_one_that_is_refused_were_taken():
+    stream, other, x = Stream(small()), Stream(small()), inputs(7, 3)
+    other.run(x[:4])
+    x[4, 0] = np.nan
+    with pytest.raises(ValueError, match="nothing was done from step 4 on"):
+        stream.run(x)
+    assert snapshot(stream) == snapshot(other)
+
+
 def test_a_row_that_is_not_finite_is_skipped_alone():
     x = inputs(6, 3, 3)
     holes = x.copy()

@@ -158,7 +158,11 @@ class Stream:
         if self._symbols and x.size and not 0 <= x.min() <= x.max() < len(self._weight):
             raise ValueError(f"x must be from 0 to {len(self._weight) - 1}")
         y = np.empty((len(x), *self._y.shape), self._y.dtype)
-        self._kernel.run(x.ctypes.data, len(x), y.ctypes.data)
+        try:
+            self._kernel.run(x.ctypes.data, len(x), y.ctypes.data)
+        except ValueError:
+            self.steps += self._kernel.taken
+            raise
         self.steps += len(x)
         return y[:, 0] if alone else y
 
