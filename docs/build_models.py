@@ -14,9 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tidegate._model_file import read_model, write_model
-from tidegate.data import load
 from tidegate.data.agreement import generate
-from tidegate.forecast import GRUForecaster
 from tidegate.language import LanguageModel
 from tidegate.nn import GRU
 from tidegate.train import Settings, train
@@ -74,22 +72,13 @@ def sentences() -> None:
     print("sentences", f"perplexity {model.perplexity_:.2f}", flush=True)
 
 
-def employment() -> None:
-    """The forecaster, of what was known at the end of 2014."""
-    table = load("us_employment")
-    forecaster = GRUForecaster(horizon=12).fit(table[table.ds < "2015-01-01"])
-    forecaster.save(MODELS / "employment.safetensors")
-    print("employment", len(forecaster.history_), "trainings", flush=True)
-
-
 def main(wanted: list[str]) -> None:
     MODELS.mkdir(exist_ok=True)
     for name, distance in AGREEMENT.items():
         if not wanted or name in wanted:
             agreement(name, distance)
-    for build in (sentences, employment):
-        if not wanted or build.__name__ in wanted:
-            build()
+    if not wanted or "sentences" in wanted:
+        sentences()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -268,16 +269,11 @@ def conversion(language: str) -> Drawing:
 @figure
 def forecasting(language: str) -> Drawing:
     """A series of the page: its end, the forecast and its band, and what came."""
-    from tidegate.data import load
-    from tidegate.forecast import GRUForecaster
-
     words = {
         "en": ("thousands", "history", "forecast, 80% band", "truth"),
         "fa": ("هزار نفر", "گذشته", "پیش‌بینی با بازه ۸۰٪", "واقعیت"),
     }[language]
-    table = load("us_employment")
-    known = table[table.ds < "2015-01-01"]
-    forecast = GRUForecaster.load(DOCS / "models" / "employment.safetensors").predict(known)
+    table, known, forecast = _employment()
     name = "construction"
     past = known[known.unique_id == name].tail(36).y.to_numpy()
     came = table[(table.unique_id == name) & (table.ds >= "2015-01-01")].head(12).y.to_numpy()
@@ -302,6 +298,18 @@ def forecasting(language: str) -> Drawing:
     axes.line(range(36, 48), came, 0, words[3], (8, -6 if came[-1] > median[-1] else 12))
     axes.line(range(36, 48), median, 2, words[2], (8, 12 if came[-1] > median[-1] else -6))
     return draw
+
+
+@functools.cache
+def _employment() -> tuple:
+    """The page's own table, what it knew, and its forecast."""
+    from run import BLOCK
+
+    code = BLOCK.findall((DOCS / "guide" / "forecasting.md").read_text("utf-8"))
+    names: dict = {"print": lambda *_, **__: None}
+    exec(code[0][0], names)
+    exec(code[1][0], names)
+    return names["table"], names["known"], names["forecast"]
 
 
 def _measured(name: str) -> dict[str, list[float]]:

@@ -11,13 +11,14 @@ from tidegate.data import load
 from tidegate.forecast import GRUForecaster
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md"]
+PAGES = ["README.md", "README.fa.md", "CONTRIBUTING.md"]
 README = (ROOT / "README.md").read_text("utf-8")
+PERSIAN = (ROOT / "README.fa.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = README) -> list[str]:
     """The README's blocks of code in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,11 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split()[1])
 def test_the_python_blocks_run(block):
+    exec(block, {})
+
+
+@pytest.mark.parametrize("block", blocks("python", PERSIAN), ids=lambda block: block.split()[1])
+def test_the_python_blocks_in_persian_run(block):
     exec(block, {})
 
 
