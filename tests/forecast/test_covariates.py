@@ -105,7 +105,8 @@ def test_the_order_of_the_rows_changes_nothing(fitted):
     pd.testing.assert_frame_equal(fitted.predict(future=shuffled), fitted.predict(future=future))
     mixed = fitted.predict(past.sample(frac=1, random_state=0), future=future)
     both = mixed.merge(fitted.predict(future=future), on=["unique_id", "ds"])
-    np.testing.assert_array_equal(both.GRU_x, both.GRU_y)
+    # Measured: 3e-9. The head's products are summed in blocks of rows, which stand elsewhere now.
+    np.testing.assert_allclose(both.GRU_x, both.GRU_y, rtol=1e-6)
 
 
 def test_a_calendar_and_holidays_are_read():

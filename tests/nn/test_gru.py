@@ -269,7 +269,7 @@ def test_a_weight_changed_before_backward_is_an_error():
     output = gru(torch.randn(5, 3, 4)).output
     with torch.no_grad():
         gru.weight_hh_l0.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="one of them was modified in place"):
         output.sum().backward()
 
 
