@@ -50,7 +50,12 @@ def darts() -> tuple[nn.Module, Run]:
     outer.fit(TimeSeries.from_values(np.random.default_rng(0).normal(size=(100, 1))))
     model = outer.model
     x = torch.randn(128, 48, 1, dtype=next(model.parameters()).dtype)
-    return model, lambda: model((x, None, None))[0]
+    try:
+        from darts.utils.data.torch_datasets.utils import ModuleStage, PLModuleInput
+    except ImportError:  # before Darts 0.48
+        return model, lambda: model((x, None, None))[0]
+    batch = PLModuleInput(x, stage=ModuleStage.TRAIN)
+    return model, lambda: model(batch).prediction
 
 
 def deepctr() -> tuple[nn.Module, Run]:
