@@ -40,9 +40,14 @@ PAPER = {
     "Piano-midi": (9.03, 8.82, 9.03),
 }
 RATES = (1e-2, 3e-2)
-NOISES = {"weights": (0.075, 0.0), "weights and units": (0.075, 0.2)}
+NOISES = {
+    "none": (0.0, 0.0),
+    "little": (0.02, 0.0),
+    "weights": (0.075, 0.0),
+    "weights and units": (0.075, 0.2),
+}
 # Batches at most: small sets are learnt by heart before long.
-STEPS = {"Nottingham": 8000, "JSB Chorales": 3000, "MuseData": 6000, "Piano-midi": 3000}
+STEPS = {"Nottingham": 24000, "JSB Chorales": 3000, "MuseData": 16000, "Piano-midi": 3000}
 KEYS, CHUNK, BATCH = 88, 100, 8
 
 app = App(help=__doc__)
