@@ -88,8 +88,8 @@ def _gradient(memory: Memory, flow: GradientFlow) -> Iterator[Finding]:
                 f"The gradient dies at lag {dead}{name}.",
                 f"Of a small change {dead} steps before the end, less than a hundredth arrives."
                 f"{beside}",
-                f"What lies farther back can hardly be learnt. If it matters, train again with "
-                f'init="chrono", chrono_range=(2, {max(2 * dead, last)}).',
+                "What lies farther back can hardly be learnt. If it matters, train a network again "
+                f'with GRU(init="chrono", chrono_range=(2, {max(2 * dead, last)})).',
             )
         else:
             yield Finding(
