@@ -48,7 +48,7 @@ sanitize: $(VENV)/setup.stamp
 	  -C cmake.define.TIDEGATE_SANITIZE=address,undefined
 	build/sanitize/address/stress
 	PYTHONPATH=build/sanitize/site:$$($(BIN)/python -c 'import site; print(*site.getsitepackages())') \
-	LD_PRELOAD=$$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	$(BIN)/python -S -m pytest tests/test_kernels.py
 	$(BIN)/cmake -G Ninja -S . -B build/sanitize/thread -DCMAKE_BUILD_TYPE=Debug \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DTIDEGATE_SANITIZE=thread
