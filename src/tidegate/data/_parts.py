@@ -1,0 +1,244 @@
+"""Whole series from Parquet files that are sorted by series, some at a time.
+
+The layout that is asked for: in each file the rows of a series stand together, and series follow
+each other in rising order of their ids; no series is in two files. So what is in memory is a matter
+of the batch and not of the folder, and a stretch of a file can be read without the rest of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import InputError
+from ._parquet import ParquetFile, files_under
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A part is a stretch of row groups of so many rows; so many are read at a time.
+PART_ROWS, _BATCH_ROWS = 2**20, 2**16
+# What ids may be, as Arrow calls it: of these it is sure in which order they stand.
+_KINDS = ("string", "int", "uint")
+
+
+class Part(NamedTuple):
+    """A stretch of row groups of one file; the series that begin in it are its own.
+
+    Attributes:
+        file: where it is.
+        first: its first row group.
+        stop: the row group after its last.
+        rows: how many rows these have.
+    """
+
+    file: str
+    first: int
+    stop: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A folder of Parquet files, cut into parts that can be read one without the other.
+
+    Attributes:
+        source: the folder, or an address such as s3://bucket/folder.
+        id: the column that tells series apart.
+        columns: those that are read, the ids first.
+        parts: in rising order of the ids.
+        fingerprint: of the names, rows and ids of the files.
+
+    Example:
+        parts = Parts.open("sales/", "unique_id", ["ds", "y"])
+        tables = [table for part in parts.parts for table in parts.batches(part)]
+    """
+
+    source: str
+    id: str
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...]
+    fingerprint: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str],
+        id: str,
+        others: Sequence[str],
+        rows: int = PART_ROWS,
+    ) -> Parts:
+        """Look at the files, but not at their rows.
+
+        Args:
+            source: a folder of Parquet files, or one of them; or an address that pyarrow knows.
+            id: the column that tells series apart.
+            others: the other columns to read.
+            rows: of a part, at most, where no row group is larger.
+
+        Raises:
+            InputError: there are no such files, a column is not there, or a series is in two files.
+        """
+        where, columns = os.fspath(source), (id, *others)
+        looks = [_look(where, file, columns) for file in files_under(where)]
+        files = [look for look in looks if look.groups]
+        if not files:
+            raise InputError(f"{where} has no rows of data")
+        for file in files:
+            if not file.kind.startswith(_KINDS) or file.kind != files[0].kind:
+                known = files[0].kind if files[0].kind.startswith(_KINDS) else "text or numbers"
+                raise InputError(
+                    f"{file.path}: column {id!r} holds {file.kind}, where {known} was expected"
+                )
+        files.sort(key=lambda file: (file.least, file.most))
+        _refuse_shared(files, id)
+        facts = [(os.path.basename(file.path), *file[1:]) for file in files]
+        digest = hashlib.blake2b(repr((columns, facts)).encode(), digest_size=16)
+        parts = tuple(part for file in files for part in _cut(file, rows))
+        return cls(where, id, columns, parts, digest.hexdigest())
+
+    def finer(self) -> list[Part]:
+        """The same rows in the smallest parts: a row group each."""
+        found = []
+        for part in self.parts:
+            with ParquetFile(self.source, part.file, [self.id]) as file:
+                groups = file.groups
+            found += [Part(part.file, i, i + 1, groups[i]) for i in range(part.first, part.stop)]
+        return found
+
+    def batches(self, part: Part, rows: int = _BATCH_ROWS) -> Iterator[pa.Table]:
+        """The series of a part, whole ones, in tables of about so many rows.
+
+        A series of more rows than that is a table of its own.
+
+        Raises:
+            InputError: the file is damaged, or its rows are not sorted by series.
+        """
+        with ParquetFile(self.source, part.file, self.columns) as file:
+            yield from _whole(_Rising(file, self.id, part, rows), rows)
+
+
+class _Look(NamedTuple):
+    """What a file says of itself; `least` and `most` are the first and the last of its ids."""
+
+    path: str
+    kind: str
+    groups: list[int]
+    least: Any
+    most: Any
+
+
+def _look(source: str, path: str, columns: Sequence[str]) -> _Look:
+    with ParquetFile(source, path, columns) as file:
+        id = columns[0]
+        if not sum(file.groups):
+            return _Look(path, file.kind(id), [], None, None)
+        least, most = file.range(id)
+        if least is None or most is None:
+            raise InputError(f"{path}: column {id!r} has an empty entry: it names no series")
+        return _Look(path, file.kind(id), file.groups, least, most)
+
+
+def _refuse_shared(files: list[_Look], id: str) -> None:
+    for before, after in pairwise(files):
+        if after.least <= before.most:
+            raise InputError(
+                f"{after.path} begins with series {str(after.least)!r}, and {before.path} ends "
+                f"with {str(before.most)!r}: each file needs a range of {id!r} of its own, sorted"
+            )
+
+
+def _cut(file: _Look, rows: int) -> Iterator[Part]:
+    first, held = 0, 0
+    for i, count in enumerate(file.groups):
+        if held and held + count > rows:
+            yield Part(file.path, first, i, held)
+            first, held = i, 0
+        held += count
+    yield Part(file.path, first, len(file.groups), held)
+
+
+class _Rising:
+    """The rows of a part in order, which is checked: those of series that begin in it."""
+
+    def __init__(self, file: ParquetFile, id: str, part: Part, rows: int):
+        self.file = file
+        self.id = id
+        self.part = part
+        self.rows = rows
+        self.last = file.edge(id, part.first - 1) if part.first else None
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        before, part = self.last, self.part
+        own = False
+        for table in self.file.tables(range(part.first, part.stop), self.rows):
+            self._check(table)
+            theirs = 0 if own else self._count(table, before)
+            own = own or theirs < len(table)
+            if theirs < len(table):
+                yield table.slice(theirs)
+        last = self.last
+        beyond = range(part.stop, len(self.file.groups))
+        for table in self.file.tables(beyond, self.rows) if own else ():
+            self._check(table)
+            more = self._count(table, last)
+            yield table.slice(0, more)
+            if more < len(table):
+                return
+
+    def _count(self, table: pa.Table, id: Any) -> int:
+        """How many rows have this id; in sorted rows they stand together."""
+        import pyarrow.compute as pc
+
+        return 0 if id is None else pc.sum(pc.equal(table[self.id], id)).as_py() or 0
+
+    def _check(self, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids = table[self.id]
+        if ids.null_count:
+            raise InputError(
+                f"{self.file.path}: column {self.id!r} has an empty entry: it names no series"
+            )
+        last = ids[0].as_py() if self.last is None else self.last
+        above = pa.chunked_array([pa.array([last], ids.type), *ids.chunks])
+        falls = pc.less(ids, above.slice(0, len(ids)))
+        at = pc.index(falls, True).as_py()
+        if at >= 0:
+            raise InputError(
+                f"{self.file.path}: series {str(ids[at])!r} comes after {str(above[at])!r}, and "
+                f"rows must be sorted by {self.id!r}, so that a series can be read without the "
+                "rest of the file"
+            )
+        self.last = ids[-1].as_py()
+
+
+def _whole(tables: _Rising, rows: int) -> Iterator[pa.Table]:
+    """Tables that end where a series ends."""
+    import pyarrow as pa
+
+    held: list[pa.Table] = []
+    enough = rows
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) < enough:
+            continue
+        all_held = pa.concat_tables(held, promote_options="permissive")
+        cut = len(all_held) - tables._count(all_held, tables.last)
+        if cut:
+            yield all_held.slice(0, cut).combine_chunks()
+        # A series that is longer than a batch is waited for, with longer and longer patience.
+        enough = rows if cut else 2 * enough
+        held = [all_held.slice(cut)]
+    if any(map(len, held)):
+        yield pa.concat_tables(held, promote_options="permissive").combine_chunks()
