@@ -98,6 +98,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     data: str = "",
+    writes: bool = True,
 ) -> History:
     """Train `model` in place; with `validate`, it ends with the weights that validated best.
 
@@ -115,6 +116,7 @@ def train(
         checkpoint: where to keep the state of training; replaced as a whole, never half-written.
         resume: go on from `checkpoint` if that file is there.
         data: anything that tells these data from others, so that a checkpoint of others is refused.
+        writes: whether this process keeps the checkpoint; of several that train together, one does.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -130,9 +132,10 @@ def train(
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices):
         torch.manual_seed(settings.seed)
-        run = _Run(model, settings, None if checkpoint is None else Path(checkpoint), data)
-        if resume and run.checkpoint is not None and run.checkpoint.exists():
-            run.load(run.checkpoint)
+        path = None if checkpoint is None else Path(checkpoint)
+        run = _Run(model, settings, path if writes else None, data)
+        if resume and path is not None and path.exists():
+            run.load(path)
         return run.to_the_end(loss, validate, progress)
 
 

@@ -197,9 +197,13 @@ class _Rising:
 
     def _count(self, table: pa.Table, id: Any) -> int:
         """How many rows have this id; in sorted rows they stand together."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        return 0 if id is None else pc.sum(pc.equal(table[self.id], id)).as_py() or 0
+        if id is None:
+            return 0
+        same = pc.call_function("equal", [table[self.id], pa.scalar(id, table[self.id].type)])
+        return pc.call_function("sum", [same]).as_py() or 0
 
     def _check(self, table: pa.Table) -> None:
         import pyarrow as pa
@@ -212,7 +216,7 @@ class _Rising:
             )
         last = ids[0].as_py() if self.last is None else self.last
         above = pa.chunked_array([pa.array([last], ids.type), *ids.chunks])
-        falls = pc.less(ids, above.slice(0, len(ids)))
+        falls = pc.call_function("less", [ids, above.slice(0, len(ids))])
         at = pc.index(falls, True).as_py()
         if at >= 0:
             raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._series.bands import measure_widths, stretch
 from .._series.channels import Layout
@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..train import History, Progress, Settings, train
 from ._examples import Examples, as_tensors, make_examples
 from ._network import Network, pinball
+from ._team import Alone
 
 # Numbers that all scaled histories may take together; beyond it, windows are drawn at random.
 _MEMORY = 2**25
@@ -85,10 +86,50 @@ class Watch:
         return tell
 
 
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a fit learns from, and what it tries itself on.
+
+    Args:
+        source: the series to try on, the same ones in every process of a team.
+        examples: the windows to learn from; of a team, each process has its own.
+        hidden: which of their futures the trial holds back, (windows, horizon).
+        held_out: origins in `source` to try on; None if there are none.
+        data: what tells these data from others.
+    """
+
+    source: Source
+    examples: Examples
+    hidden: np.ndarray
+    held_out: Origins | None
+    data: str
+
+
 def fit_model(
     source: Source, plan: Plan, watch: Watch
 ) -> tuple[Model, list[Network], list[History]]:
-    """Learn from all series.
+    """Learn from all series, as `learn` does.
+
+    Raises:
+        InputError: the series are too short, or too little of them is known.
+    """
+    windows = source.windows
+    frame = Frame.of(windows, plan)
+    origins = _draw_origins(windows, plan, frame.least)
+    lessons = Lessons(
+        source,
+        make_examples(source, origins, plan.scaling),
+        frame.hides(windows, origins),
+        frame.held_out(windows, plan),
+        _fingerprint(source, plan),
+    )
+    return learn(lessons, plan, watch, Alone())
+
+
+def learn(
+    lessons: Lessons, plan: Plan, watch: Watch, team: Alone
+) -> tuple[Model, list[Network], list[History]]:
+    """Learn from the lessons.
 
     A trial on all but the last horizon (or horizons) of each series says after how many batches to
     stop, how far to trust the network, how wide the bands must be, and how errors go together; then
@@ -98,16 +139,7 @@ def fit_model(
     Returns:
         The model; its networks; and the histories of the trial, if there was one, and of the
         networks.
-
-    Raises:
-        InputError: the series are too short, or too little of them is known.
     """
-    windows, horizon = source.windows, plan.scaling.horizon
-    least = _least_history(windows, plan.scaling)
-    folds = _folds(windows, least, horizon)
-    held_out = _held_out(windows, folds, plan, least)
-    origins = _draw_origins(windows, plan, least)
-    examples = make_examples(source, origins, plan.scaling)
     trust = TRUST if plan.trust is None else plan.trust
     model = Model(
         plan.scaling,
@@ -116,28 +148,29 @@ def fit_model(
         plan.quantiles,
         trust,
         np.ones(len(plan.quantiles)),
-        random_walk_correlation(horizon),
+        random_walk_correlation(plan.scaling.horizon),
     )
+    source, held_out, examples = lessons.source, lessons.held_out, lessons.examples
     trials = int(held_out is not None)
     watch.total = (trials + plan.members) * plan.settings.steps
+    work = _Work(plan, watch, team, lessons.data)
     histories = []
     if held_out is not None:
-        hidden = _is_held_back(windows, origins, horizon, folds * horizon)
         validation = make_examples(source, held_out, plan.scaling)
-        network, history = _train(source, plan, 0, examples.without(hidden), validation, watch)
+        network, history = work.train(0, examples.without(lessons.hidden), validation)
         model.networks = [AsFunction(network)]
         _learn_from_trial(model, source, held_out, plan)
-        plan = replace(plan, settings=_as_long_as(history, plan.settings))
-        watch.total = watch.done + plan.members * plan.settings.steps
+        work.plan = replace(plan, settings=_as_long_as(history, plan.settings))
+        watch.total = watch.done + plan.members * work.plan.settings.steps
         histories.append(history)
     networks = []
     for member in range(plan.members):
-        network, history = _train(source, plan, trials + member, examples, None, watch)
+        network, history = work.train(trials + member, examples, None)
         networks.append(network)
         histories.append(history)
     model.networks = [AsFunction(network) for network in networks]
     for number in range(len(histories)):
-        if (file := watch.files(number)) is not None:
+        if (file := watch.files(number)) is not None and not team.rank:
             file.unlink(missing_ok=True)
     return model, networks, histories
 
@@ -152,6 +185,49 @@ class AsFunction:
     def __call__(self, inputs: Inputs) -> np.ndarray:
         """Quantiles of the residual, (rows, horizon, quantiles)."""
         return self.network(*as_tensors(inputs)).numpy()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where learning ends and trying begins.
+
+    Args:
+        least: steps that a series must have had before it is forecast in training.
+        folds: how many horizons at its end are held back; 0 if that leaves too little.
+        horizon: steps of one.
+    """
+
+    least: int
+    folds: int
+    horizon: int
+
+    @classmethod
+    def of(cls, windows: Windows, plan: Plan) -> Frame:
+        """The one that fits these series.
+
+        Raises:
+            InputError: they are too short.
+        """
+        least = _least_history(windows, plan.scaling)
+        return cls(least, _folds(windows, least, plan.scaling.horizon), plan.scaling.horizon)
+
+    def held_out(self, windows: Windows, plan: Plan) -> Origins | None:
+        """Origins in the last horizons of each series to try on; None if there are none."""
+        if not self.folds:
+            return None
+        ends = [windows.ends(self.horizon * fold) for fold in range(1, self.folds + 1)]
+        origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
+        origins = origins.where(windows.known_before(origins, self.least))
+        known = np.isfinite(windows.future(origins, self.horizon)).any(1)
+        rng = np.random.default_rng(plan.settings.seed)
+        some = np.sort(rng.permutation(np.flatnonzero(known))[:_TRIED])
+        return origins.where(some) if len(some) else None
+
+    def hides(self, windows: Windows, origins: Origins) -> np.ndarray:
+        """Which of the `horizon` steps after each origin are held back."""
+        step = origins.step[:, None] + np.arange(self.horizon)
+        last = windows.lengths[origins.series] - self.folds * self.horizon
+        return step >= last[:, None]
 
 
 def _least_history(windows: Windows, scaling: Scaling) -> int:
@@ -176,74 +252,90 @@ def _folds(windows: Windows, least: int, horizon: int) -> int:
     return max(min(wish, most // 2 if most > 1 else most), 0)
 
 
-def _held_out(windows: Windows, folds: int, plan: Plan, least: int) -> Origins | None:
-    """Origins in the last horizons of each series to try on; None if there are none."""
-    horizon = plan.scaling.horizon
-    if not folds:
-        return None
-    ends = [windows.ends(horizon * fold) for fold in range(1, folds + 1)]
-    origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
-    origins = origins.where(windows.known_before(origins, least))
-    known = np.isfinite(windows.future(origins, horizon)).any(1)
-    rng = np.random.default_rng(plan.settings.seed)
-    some = np.sort(rng.permutation(np.flatnonzero(known))[:_TRIED])
-    return origins.where(some) if len(some) else None
-
-
 def _draw_origins(windows: Windows, plan: Plan, least: int) -> Origins:
-    enough = max(plan.settings.steps * plan.batch_size // _TIMES_SEEN, _FEWEST)
-    most = min(max(_MEMORY // plan.scaling.context, 1024), enough)
+    most = most_windows(plan)
     origins = windows.draw(least, 0, most, np.random.default_rng(plan.settings.seed))
-    origins = origins.where(windows.known_before(origins, 2))
-    known = np.isfinite(windows.future(origins, plan.scaling.horizon)).any(1)
-    if not known.any():
+    origins = teaching(windows, origins, plan)
+    if not len(origins.series):
         raise InputError("the series have too few values that are not missing to learn from")
-    return origins.where(known)
+    return origins
 
 
-def _is_held_back(windows: Windows, origins: Origins, horizon: int, last: int) -> np.ndarray:
-    """Which of the `horizon` steps after each origin are among the `last` of their series."""
-    step = origins.step[:, None] + np.arange(horizon)
-    return step >= (windows.lengths[origins.series] - last)[:, None]
+def most_windows(plan: Plan) -> int:
+    """How many windows to draw: as many as memory holds and the steps can look at."""
+    enough = max(plan.settings.steps * plan.batch_size // _TIMES_SEEN, _FEWEST)
+    return min(max(_MEMORY // plan.scaling.context, 1024), enough)
 
 
-def _train(
-    source: Source,
-    plan: Plan,
-    number: int,
-    examples: Examples,
-    validation: Examples | None,
-    watch: Watch,
-) -> tuple[Network, History]:
-    settings = replace(plan.settings, seed=plan.settings.seed + number)
-    quantiles = torch.tensor(plan.quantiles, dtype=torch.float32)
-    generator = np.random.default_rng(settings.seed)
-    shape = (settings.steps, plan.batch_size)
-    order = torch.from_numpy(generator.integers(len(examples), size=shape))
-    heaviest = float(np.quantile(examples.weight.numpy(), _HEAVIEST))
-    with torch.random.fork_rng([]):
-        torch.manual_seed(settings.seed)
-        network = Network(plan.shape)
+def teaching(windows: Windows, origins: Origins, plan: Plan) -> Origins:
+    """The origins before and after which something is known."""
+    origins = origins.where(windows.known_before(origins, 2))
+    return origins.where(np.isfinite(windows.future(origins, plan.scaling.horizon)).any(1))
 
-    def cost(some: Examples) -> Tensor:
+
+@dataclass
+class _Work:
+    """The trainings of one fit, one after the other."""
+
+    plan: Plan
+    watch: Watch
+    team: Alone
+    data: str
+
+    def train(
+        self, number: int, examples: Examples, validation: Examples | None
+    ) -> tuple[Network, History]:
+        """The network with this number, from all rows that the team has."""
+        plan, watch, team = self.plan, self.watch, self.team
+        settings = replace(plan.settings, seed=plan.settings.seed + number)
+        counts = team.gather(len(examples))
+        first = sum(counts[: team.rank])
+        generator = np.random.default_rng(settings.seed)
+        shape = (settings.steps, plan.batch_size)
+        order = torch.from_numpy(generator.integers(sum(counts), size=shape)) - first
+        weights = np.concatenate(team.gather(examples.weight.numpy()))
+        cost = _Cost(plan, float(np.quantile(weights, _HEAVIEST)))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            network = Network(plan.shape)
+        answering = team.wrap(network)
+
+        def loss(step: int) -> Tensor:
+            mine = order[step][(order[step] >= 0) & (order[step] < len(examples))]
+            return team.mean(*cost(answering, examples.rows(mine)))
+
+        def validate(held_out: Examples) -> float:
+            sum_of, weight = cost(network, held_out)
+            return team.first((sum_of / weight).item())
+
+        history = train(
+            network,
+            loss,
+            settings,
+            validate=None if validation is None else lambda: validate(validation),
+            progress=watch.tell(number),
+            checkpoint=watch.files(number),
+            resume=watch.resume,
+            data=self.data,
+            writes=not team.rank,
+        )
+        watch.done += len(history.losses)
+        return network, history
+
+
+class _Cost:
+    """What answers to some windows cost: the weighted sum over all values, and their weight."""
+
+    def __init__(self, plan: Plan, heaviest: float):
+        self.quantiles = torch.tensor(plan.quantiles, dtype=torch.float32)
+        self.heaviest = heaviest
+
+    def __call__(self, network: nn.Module, some: Examples) -> tuple[Tensor, Tensor]:
         known = torch.isfinite(some.truth)
         truth = torch.where(known, some.truth, 0.0)
-        loss = pinball(network(*some.inputs), truth, quantiles)
-        weight = some.weight.clamp(max=heaviest)[:, None] * known
-        return (loss * weight).sum() / weight.sum()
-
-    history = train(
-        network,
-        lambda k: cost(examples.rows(order[k])),
-        settings,
-        validate=None if validation is None else lambda: cost(validation).item(),
-        progress=watch.tell(number),
-        checkpoint=watch.files(number),
-        resume=watch.resume,
-        data=_fingerprint(source, plan),
-    )
-    watch.done += len(history.losses)
-    return network, history
+        loss = pinball(network(*some.inputs), truth, self.quantiles)
+        weight = some.weight.clamp(max=self.heaviest)[:, None] * known
+        return (loss * weight).sum(), weight.sum()
 
 
 def _as_long_as(trial: History, settings: Settings) -> Settings:
