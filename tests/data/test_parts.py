@@ -93,11 +93,14 @@ def test_hidden_files_and_those_under_way_are_left(tmp_path):
     assert opened(tmp_path).rows == 4
 
 
+def read_all(folder, **rest):
+    parts = opened(folder, **rest)
+    return [batch for part in parts.parts for batch in parts.batches(part)]
+
+
 def refused(tmp_path, tables, **rest):
     with pytest.raises(InputError) as caught:
-        parts = opened(write(tmp_path, tables), **rest)
-        for part in parts.parts:
-            list(parts.batches(part))
+        read_all(write(tmp_path, tables), **rest)
     return str(caught.value)
 
 
@@ -157,4 +160,4 @@ def test_a_file_cut_short_in_its_middle_is_said(tmp_path):
     data[8 : len(data) // 3] = bytes(len(data) // 3 - 8)
     file.write_bytes(data)
     with pytest.raises(InputError, match=r"0\.parquet is a damaged Parquet file"):
-        list(opened(folder).batches(opened(folder).parts[0]))
+        read_all(folder)
