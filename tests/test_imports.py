@@ -17,6 +17,7 @@ ORDER = [
     "_shapes",
     "_files",
     "_model_file",
+    "_stream_state",
     "_sequences",
     "_kernels",
     "reference",

@@ -425,21 +425,35 @@ def stream(
     *,
     state: Path | None = None,
     every: Annotated[float, Parameter(validator=Number(gt=0))] = 5.0,
+    levels: Annotated[tuple[Percent, ...], Parameter(consume_multiple=True)] = (),
+    id: Column = None,
+    time: Column = None,
+    target: Column = None,
 ) -> None:
-    """Run a model over lines of numbers as they come: a line in, a line out, at once.
+    """Run a model over lines as they come: a line in, a line out, at once.
 
-    Reads standard input and writes standard output. A line that is not the numbers that the model
-    takes is reported on standard error, with its number, and skipped.
+    Reads standard input and writes standard output. A forecaster takes the next value of a series
+    and gives the forecast from there; a classifier takes a step and gives the label so far, with
+    the probability of each; a language model takes a line of text and gives its log-probability
+    and perplexity after the lines before; a stack of layers takes numbers and gives numbers. The
+    first line may name the columns, and must where there are several series: one of ids tells
+    them apart. A line that cannot be used is reported on standard error, with its number, and
+    skipped.
 
     Args:
         model: A model file.
         state: Keep the model's state in this file: it is written when the input ends, after SIGTERM
             or Ctrl-C, and in between; where it is there already, the stream goes on from it.
         every: Write the state after so many seconds, at the next line.
+        levels: Bands of a forecaster to give beside its medians, in percent: 80 95.
+        id: The column that tells series apart: unique_id.
+        time: The column of time stamps: ds.
+        target: A forecaster's column of values: y.
     """
+    from ._commands._answers import Columns
     from ._commands.stream import run_stream
 
-    run_stream(model, state, every)
+    run_stream(model, state, every, Columns(id, time, target, levels))
 
 
 @app.command

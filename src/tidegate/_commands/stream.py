@@ -1,49 +1,47 @@
-"""`tidegate stream`: a line of numbers in, a line of numbers out, until the input ends."""
+"""`tidegate stream`: a line in, a line out, until the input ends."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-import numpy as np
-
 from .._files import replacing, require_writable
 from ..errors import InputError
-from ..runtime import Model, Stream, load
-from ..runtime._lines import BadLine, is_heading, parse_line
+from ..runtime import load
+from ..runtime._lines import fields_of, is_heading
+from ._answers import Answers, Columns, answers_of
 from ._guard import INTERRUPTED
 
 _TERMINATED = 143
 _LONGEST = 2**20  # bytes of a line
 
 
-def run_stream(path: Path, state: Path | None, every: float) -> None:
+def run_stream(path: Path, state: Path | None, every: float, columns: Columns) -> None:
     """Answer each line of standard input on standard output.
 
     Args:
         path: the model.
         state: where its state is kept; the stream goes on from it where it is there.
         every: seconds after which the state is written at the next line.
+        columns: what the columns of the lines are called.
 
     Raises:
-        InputError: a file cannot be read or written, or does not fit the model.
+        InputError: a file cannot be read or written, or does not fit the model; or the heading
+            lacks a column.
     """
-    model = load(path)
-    if not isinstance(model, Model):
-        raise InputError(
-            f"{path} holds a {model.kind}: only stacks of layers take lines of numbers"
-        )
+    answers = answers_of(load(path), columns)
     if state is not None:
         require_writable(state.parent)
-    lines = _Lines(model.stream(), state, every)
+    lines = _Lines(answers, state, every)
     lines.begin()
     with _stoppable(lines) as stopped:
         _answer(lines, sys.stdin.buffer)
@@ -54,11 +52,12 @@ def run_stream(path: Path, state: Path | None, every: float) -> None:
 
 @dataclass
 class _Lines:
-    """A stream, how many lines it has read, and the file of its state."""
+    """What answers, how many lines it has read, and the file of its state."""
 
-    stream: Stream
+    answers: Answers
     file: Path | None
     every: float
+    heading: list[str] = field(default_factory=list)
     count: int = 0
     saved: float = 0.0
     waiting: bool = False
@@ -70,8 +69,11 @@ class _Lines:
         if self.file is None or not self.file.exists():
             return
         try:
-            notes = self.stream.from_bytes(self.file.read_bytes())
+            notes = self.answers.from_bytes(self.file.read_bytes())
             self.count = int(notes["lines"])
+            self.heading = json.loads(notes["heading"])
+            if self.heading:
+                self.answers.begin(self.heading)
         except OSError as error:
             raise InputError(f"{self.file} cannot be read: {error.strerror}") from None
         except (InputError, KeyError, ValueError) as error:
@@ -84,7 +86,8 @@ class _Lines:
         if self.file is None:
             return
         with replacing(self.file) as part:
-            part.write_bytes(self.stream.to_bytes({"lines": str(self.count)}))
+            notes = {"lines": str(self.count), "heading": json.dumps(self.heading)}
+            part.write_bytes(self.answers.to_bytes(notes))
         self.saved = time.monotonic()
 
 
@@ -117,10 +120,12 @@ def _stoppable(lines: _Lines) -> Iterator[list[int]]:
 
 
 def _answer(lines: _Lines, source: BinaryIO) -> None:
-    stream, size = lines.stream, lines.stream.stack.input_size
-    parse, first = _parser(size), lines.count == 0
+    answers = lines.answers
+    first, fresh = True, lines.count == 0
     sys.stdout.flush()
     out = sys.stdout.fileno()
+    if fresh and answers.texts:
+        _write(out, ",".join(answers.begin([])) + "\n")
     while not lines.stopped:
         lines.waiting = True
         line = _read(source)
@@ -128,18 +133,28 @@ def _answer(lines: _Lines, source: BinaryIO) -> None:
         if not line:
             return
         lines.count += 1  # of those that the state has seen, also where nobody takes the answer
-        if first and is_heading(line.decode(errors="replace")):
-            _write(out, ",".join(_names(stream.stack.output_size)) + "\n")
-        else:
+        heading = [] if answers.texts or not first else _heading(line)
+        if first and fresh and not heading:
+            answers.plain()
+        first = False
+        if heading and fresh:
+            _write(out, ",".join(answers.begin(heading)) + "\n")
+            lines.heading = heading
+        elif not heading or heading != lines.heading:
             try:
-                answer = stream.step(parse(line))
+                answer = answers.answer(line)
             except ValueError as why:
                 _tell(f"line {lines.count:,}: {why}: skipped")
             else:
-                _write(out, ",".join(map(_number, answer.tolist())) + "\n")
-        first = False
+                _write(out, answer + "\n")
         if lines.file is not None and time.monotonic() - lines.saved > lines.every:
             lines.save()
+
+
+def _heading(line: bytes) -> list[str]:
+    """The names in a line; none where it has numbers."""
+    text = line.decode(errors="replace").removeprefix("\ufeff").strip()
+    return fields_of(text) if is_heading(text) else []
 
 
 def _read(source: BinaryIO) -> bytes:
@@ -150,35 +165,6 @@ def _read(source: BinaryIO) -> bytes:
         while rest and not rest.endswith(b"\n"):
             rest = source.readline(_LONGEST)
     return line
-
-
-def _parser(size: int) -> Callable[[bytes], np.ndarray]:
-    """What reads a line; the array that it returns is the same each time."""
-    numbers = np.zeros(size, np.float64) if size else None
-
-    def parse(line: bytes) -> np.ndarray:
-        if numbers is None:
-            return parse_line(line.decode(errors="replace").strip(), 1, whole=True)[0]
-        try:
-            values = list(map(float, line.split(b",")))
-        except ValueError:
-            values = []
-        if len(values) != size:  # other separators, missing values, or a line to refuse
-            values = parse_line(line.decode(errors="replace").strip(), size)
-        numbers[:] = values
-        if not np.isfinite(numbers).all():
-            raise BadLine("a number is missing or not finite")
-        return numbers
-
-    return parse
-
-
-def _names(count: int) -> list[str]:
-    return ["y"] if count == 1 else [f"y{i}" for i in range(1, count + 1)]
-
-
-def _number(value: float) -> str:
-    return format(value, ".9g")
 
 
 def _write(out: int, text: str) -> None:

@@ -6,11 +6,11 @@ from ._reader import LANGUAGE as LANGUAGE
 from ._reader import Continuation as Continuation
 from ._reader import Facts as Facts
 from ._reader import Reader as Reader
-from ._reader import Scored as Scored
-from ._reader import Stream as Stream
 from ._reader import TextGates as TextGates
 from ._sampling import probabilities as probabilities
 from ._source import Source as Source
+from ._stream import Scored as Scored
+from ._stream import Stream as Stream
 from ._tokenizer import KINDS as KINDS
 from ._tokenizer import Tokenizer as Tokenizer
 from ._tokenizer import check_vocabulary as check_vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -14,25 +14,12 @@ from .._model_file import ModelFile, read_model
 from ..errors import InputError
 from ._cells import Gates, GRUCells, MinGRUCells, SlowCells, States
 from ._sampling import check_sampling, draw, log_softmax, probabilities
+from ._stream import CELLS, Scored, Stream
 from ._tokenizer import Tokenizer, tokenizer_from
 
 LANGUAGE = "language"  # the kind of a model file
 # Numbers that are worked out at once: scores of all tokens at some steps.
 _AT_ONCE = 2**21
-# Cells of a batch of sentences: rows times steps of the longest.
-_CELLS = 2**14
-
-
-class Scored(NamedTuple):
-    """The tokens of a text, and the logarithm of the probability of each after those before it."""
-
-    tokens: list[str]
-    log_probs: np.ndarray
-
-    @property
-    def total(self) -> float:
-        """The logarithm of the probability of the whole text."""
-        return float(self.log_probs.sum())
 
 
 class TextGates(NamedTuple):
@@ -89,6 +76,8 @@ class Reader:
     Raises:
         InputError: they do not belong together.
     """
+
+    kind = LANGUAGE
 
     def __init__(self, facts: Facts, tensors: Mapping[str, np.ndarray]):
         self.facts = facts
@@ -157,6 +146,15 @@ class Reader:
     def stream(self, batch: int = 1) -> Stream:
         """A stream of tokens, from the beginning of a line."""
         return Stream(self, self.cells.states(batch))
+
+    def contents(self) -> tuple[dict[str, Any], list[tuple[str, np.ndarray]]]:
+        """All that the model is: facts, and arrays by name."""
+        arrays = [("embedding", self.embedding), ("decoder", self.decoder), ("bias", self.bias)]
+        arrays += [] if self.project is None else [("project", self.project)]
+        layers = [
+            (f"{i}.{j}", a) for i, la in enumerate(self.cells.layers) for j, a in enumerate(la)
+        ]
+        return asdict(self.facts), arrays + layers
 
     @overload
     def sample(
@@ -398,9 +396,9 @@ class Reader:
         """As `score`, of one text of any length."""
         inputs = np.concatenate([[self.tokenizer.boundary], tokens[:-1]])[: len(tokens), None]
         states, found = self.cells.states(1), []
-        for begin in range(0, len(tokens), _CELLS):
-            output, states, _ = self._run(inputs[begin : begin + _CELLS], states)
-            found.append(self._picked(output[:, 0], tokens[begin : begin + _CELLS]))
+        for begin in range(0, len(tokens), CELLS):
+            output, states, _ = self._run(inputs[begin : begin + CELLS], states)
+            found.append(self._picked(output[:, 0], tokens[begin : begin + CELLS]))
         return np.concatenate(found) if found else np.zeros(0)
 
     def _score_together(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
@@ -424,60 +422,11 @@ class Reader:
         return found
 
 
-class Stream:
-    """Tokens read one at a time, in any number of rows.
-
-    Attributes:
-        states: of each layer, the last two axes (batch, hidden).
-    """
-
-    def __init__(self, reader: Reader, states: States):
-        self.reader = reader
-        self._stepper = reader.cells.stepper(states)
-
-    @property
-    def states(self) -> States:
-        """Where the stream stands; may be written to."""
-        return self._stepper.states
-
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        """Read several tokens, the same in every row; log-probabilities (batch, vocabulary)."""
-        return log_softmax(self.read_logits(tokens))
-
-    def read_logits(self, tokens: np.ndarray) -> np.ndarray:
-        """As `read`, before the softmax."""
-        reader, states = self.reader, [state.copy() for state in self.states]
-        rows = np.repeat(np.asarray(tokens)[:, None], states[0].shape[-2], 1)
-        output, states, _ = reader._run(rows[:_CELLS], states)
-        for begin in range(_CELLS, len(rows), _CELLS):
-            output, states, _ = reader._run(rows[begin : begin + _CELLS], states)
-        for own, new in zip(self.states, states, strict=True):
-            own[:] = new
-        return reader._logits(output[-1])
-
-    def step(self, tokens: np.ndarray) -> np.ndarray:
-        """Read a token in each row, (batch,); log-probabilities (batch, vocabulary) of the next."""
-        return log_softmax(self.step_logits(tokens))
-
-    def step_logits(self, tokens: np.ndarray) -> np.ndarray:
-        """As `step`, before the softmax."""
-        reader = self.reader
-        if reader.facts.lines:
-            for state in self.states:
-                state[..., tokens == reader.tokenizer.boundary, :] = 0
-        output = self._stepper.step(reader.embedding[tokens])
-        return reader._logits(reader._projected(output))
-
-    def take(self, rows: np.ndarray) -> Stream:
-        """A stream whose rows are copies of these."""
-        return Stream(self.reader, [state[..., rows, :] for state in self.states])
-
-
 def _batches(lengths: list[int]) -> Iterator[list[int]]:
     """Numbers of sentences that are read together: of like length, and not too many."""
     rows: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        if rows and (len(rows) + 1) * lengths[row] > _CELLS:
+        if rows and (len(rows) + 1) * lengths[row] > CELLS:
             yield rows
             rows = []
         rows.append(row)

@@ -10,9 +10,11 @@ import numpy as np
 
 from .._model_file import ModelFile
 from .._sequences import Batch, Reader, read_sequences, reader_of, softmax
+from .._stream_state import fingerprint
 from ..errors import InputError
 from ..ops import min_gru
 from ..weights import GRUWeights
+from ._answer_stream import AnswerStream
 from ._layers import GRU, Embedding, Layer, Linear
 from ._stack import Stack
 
@@ -26,6 +28,14 @@ class Layers(Protocol):
 
     def __call__(self, batch: Batch) -> tuple[Array, Array]:
         """(rows, reads, units), and (rows, units)."""
+        ...
+
+    def states(self, batch: int) -> list[Array]:
+        """Where a sequence begins."""
+        ...
+
+    def step(self, x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+        """From one read of each row to the last layer's states, and to those of all layers."""
         ...
 
 
@@ -50,6 +60,15 @@ class GRULayers:
         states, ends = self.stack.run(np.swapaxes(batch.x, 0, 1), lengths=batch.lengths)
         directions = len(self.stack.recurrent[-1].directions)
         return np.swapaxes(states, 0, 1), np.concatenate(ends[-directions:], 1)
+
+    def states(self, batch: int) -> list[Array]:
+        """See `Layers`."""
+        return [np.zeros((batch, size), np.float32) for size in self.stack.state_sizes]
+
+    def step(self, x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+        """See `Layers`."""
+        y, after = self.stack.run(x[None], states)
+        return y[0], after
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +99,22 @@ class MinGRULayers:
             ]
             x, ends = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
         return np.swapaxes(x, 0, 1), ends
+
+    def states(self, batch: int) -> list[Array]:
+        """See `Layers`."""
+        return [
+            np.zeros((batch, len(bias) // 2), np.float32)
+            for directions in self.layers
+            for _, bias in directions
+        ]
+
+    def step(self, x: Array, states: list[Array]) -> tuple[Array, list[Array]]:
+        """See `Layers`."""
+        y, after = (x if self.embedding is None else self.embedding[x])[None], []
+        for ((weight, bias),), state in zip(self.layers, states, strict=True):
+            y, end = min_gru(y, state, weight, bias)
+            after.append(end)
+        return y[0], after
 
 
 _CELLS = {"gru": GRULayers, "mingru": MinGRULayers}
@@ -124,10 +159,17 @@ class Network:
 
 
 class _FromSequences:
-    """What classifier and regressor share."""
+    """What classifier and regressor share.
 
-    def __init__(self, reader: Reader, networks: Sequence[Network], facts: Mapping[str, Any]):
+    Attributes:
+        facts: all that the file says of the model, but arrays.
+        tensors: the arrays of the file.
+        per_step: whether it answers for each step.
+    """
+
+    def __init__(self, reader: Reader, networks: Sequence[Network], file: ModelFile):
         self.reader, self.networks = reader, networks
+        self.facts, self.tensors = file.facts, file.tensors
         self.per_step = networks[0].pooling == "none"
 
     @classmethod
@@ -144,7 +186,16 @@ class _FromSequences:
                 n.removeprefix(prefix): t for n, t in file.tensors.items() if n.startswith(prefix)
             }
             networks.append(Network.of(mine, file.facts["shape"]))
-        return cls(reader_of(file.tensors, file.facts), networks, file.facts)
+        return cls(reader_of(file.tensors, file.facts), networks, file)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that it is."""
+        return fingerprint(self.facts, sorted(self.tensors.items()))
+
+    def answer(self, answers: Sequence[Array]) -> Array:
+        """What is said, from what each network answers, (..., outputs)."""
+        raise NotImplementedError
 
     def _answers(self, x: Any) -> Iterator[list[Array]]:
         """For each sequence what each network says of it."""
@@ -171,10 +222,12 @@ class Classifier(_FromSequences):
         per_step: whether there is one for each step.
     """
 
-    def __init__(self, reader: Reader, networks: Sequence[Network], facts: Mapping[str, Any]):
-        super().__init__(reader, networks, facts)
-        self.classes = np.array(facts["classes"], facts["dtype"])
-        self.temperature = float(facts["temperature"])
+    kind = "classifier"
+
+    def __init__(self, reader: Reader, networks: Sequence[Network], file: ModelFile):
+        super().__init__(reader, networks, file)
+        self.classes = np.array(file.facts["classes"], file.facts["dtype"])
+        self.temperature = float(file.facts["temperature"])
 
     def __call__(self, x: Any) -> Any:
         """The label of each sequence; a list of arrays where each step has one.
@@ -197,11 +250,22 @@ class Classifier(_FromSequences):
         found = self._probabilities(x)
         return found if self.per_step else np.stack(found)
 
+    def stream(self, batch: int = 1) -> AnswerStream:
+        """Let it read a step at a time, of `batch` sequences at once; see `AnswerStream`.
+
+        Raises:
+            InputError: it also reads backward.
+            ValueError: `batch` is not positive.
+        """
+        return AnswerStream(self, batch)
+
     def _probabilities(self, x: Any) -> list[Array]:
-        return [
-            np.mean([softmax(logits / self.temperature) for logits in answers], 0)
-            for answers in self._answers(x)
-        ]
+        return [self.answer(answers) for answers in self._answers(x)]
+
+    def answer(self, answers: Sequence[Array]) -> Array:
+        """The probabilities, from what each network answers."""
+        logits = (each.astype(np.float64) / self.temperature for each in answers)
+        return np.mean([softmax(each) for each in logits], 0)
 
 
 class Regressor(_FromSequences):
@@ -211,9 +275,11 @@ class Regressor(_FromSequences):
         per_step: whether there is one for each step.
     """
 
-    def __init__(self, reader: Reader, networks: Sequence[Network], facts: Mapping[str, Any]):
-        super().__init__(reader, networks, facts)
-        self.center, self.spread = float(facts["center"]), float(facts["spread"])
+    kind = "regressor"
+
+    def __init__(self, reader: Reader, networks: Sequence[Network], file: ModelFile):
+        super().__init__(reader, networks, file)
+        self.center, self.spread = float(file.facts["center"]), float(file.facts["spread"])
 
     def __call__(self, x: Any) -> Any:
         """The number of each sequence; a list of arrays where each step has one.
@@ -221,10 +287,22 @@ class Regressor(_FromSequences):
         Raises:
             InputError: the sequences cannot be used, or are not of the kind that was learnt from.
         """
-        found = [
-            self.center + self.spread * np.mean(answers, 0)[..., 0] for answers in self._answers(x)
-        ]
+        found = [self.answer(answers) for answers in self._answers(x)]
         return found if self.per_step else np.array(found)
+
+    def stream(self, batch: int = 1) -> AnswerStream:
+        """Let it read a step at a time, of `batch` sequences at once; see `AnswerStream`.
+
+        Raises:
+            InputError: it also reads backward.
+            ValueError: `batch` is not positive.
+        """
+        return AnswerStream(self, batch)
+
+    def answer(self, answers: Sequence[Array]) -> Array:
+        """The numbers, from what each network answers."""
+        mean = np.mean([each.astype(np.float64) for each in answers], 0)
+        return self.center + self.spread * mean[..., 0]
 
 
 def _weights(tensors: Mapping[str, Array], suffix: str) -> GRUWeights:

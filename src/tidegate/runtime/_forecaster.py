@@ -13,9 +13,12 @@ from .._series.inputs import Inputs
 from .._series.model import Model
 from .._series.scale import STEADY
 from .._series.shape import FIRST_STEP, Shape
+from .._stream_state import fingerprint
 from ..data import Covariate, Frequency, Panel
+from ..data.covariates import ROLES
 from ..errors import InputError
 from ..ops import gru
+from ._forecast_stream import ForecastStream
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -37,14 +40,27 @@ class Forecaster:
         horizon: steps that it forecasts.
         quantiles: which quantiles it gives, in rising order, the median in the middle.
         frequency: the calendar that it learnt.
+        reads: the covariates that it must be given, each with its role.
+        facts: all that its file says of it, but arrays.
+        tensors: the arrays of its file.
     """
 
-    def __init__(self, model: Model, derived: Derived, frequency: Frequency):
+    kind = "forecaster"
+
+    def __init__(self, model: Model, derived: Derived, file: ModelFile):
         self.model = model
         self.derived = derived
-        self.frequency = frequency
+        self.facts, self.tensors = file.facts, file.tensors
+        self.frequency = Frequency.parse(self.facts["frequency"])
         self.horizon = model.scaling.horizon
         self.quantiles = model.quantiles
+        columns = {c.name for c in (*model.layout.numbers, *model.layout.categories)}
+        self.reads = {
+            name: role
+            for role in ROLES
+            for name in self.facts["arguments"].get(f"{role}_cols", ())
+            if name in columns
+        }
 
     def __call__(
         self,
@@ -68,6 +84,19 @@ class Forecaster:
         self._require_ahead(panel)
         source = self.derived.source(panel, self.model.layout, self.horizon)
         return self.model.forecast(source, source.windows.ends())
+
+    def stream(self, batch: int = 1) -> ForecastStream:
+        """Give it a value at a time, for `batch` series at once; see `ForecastStream`.
+
+        Raises:
+            ValueError: `batch` is not positive.
+        """
+        return ForecastStream(self, batch)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that it is."""
+        return fingerprint(self.facts, sorted(self.tensors.items()))
 
     def _panel(
         self,
@@ -126,7 +155,7 @@ class Forecaster:
             networks.append(_Network(shape, mine))
         model = Model.from_facts(facts["model"], networks, file.tensors["correlation"])
         derived = Derived.from_facts(facts["derived"])
-        return cls(model, derived, Frequency.parse(facts["frequency"]))
+        return cls(model, derived, file)
 
 
 class _Network:

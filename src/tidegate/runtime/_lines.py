@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +18,36 @@ class BadLine(ValueError):
     """A line that is not the numbers that were expected: why, in a few words."""
 
 
+def fields_of(line: str) -> list[str]:
+    """The fields of a line, separated by commas, semicolons, tabs or spaces, without their quotes.
+
+    Spaces separate only where nothing else does.
+    """
+    if '"' in line:
+        separator = next((one for one in _SEPARATORS if one in line), " ")
+        return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+    for separator in _SEPARATORS[1:]:
+        line = line.replace(separator, ",")
+    return [part.strip() for part in line.split(",")] if "," in line else line.split()
+
+
 def parse_line(line: str, count: int, whole: bool = False) -> np.ndarray:
-    """The numbers of a line, separated by commas, semicolons, tabs or spaces.
+    """The numbers of a line, separated as in `fields_of`.
 
     Empty fields, "nan", "NA" and "null" are missing values.
 
     Raises:
         BadLine: there are not so many, or one is no number.
     """
-    for separator in _SEPARATORS:
-        line = line.replace(separator, " , ")
-    fields = [part.strip() for part in line.split(",")] if "," in line else line.split()
+    return parse_fields(fields_of(line), count, whole)
+
+
+def parse_fields(fields: Sequence[str], count: int, whole: bool = False) -> np.ndarray:
+    """The numbers of some fields, as `parse_line`.
+
+    Raises:
+        BadLine: there are not so many, or one is no number.
+    """
     if len(fields) != count:
         raise BadLine(f"{len(fields)} numbers instead of {count}")
     return np.array([_number(field, whole) for field in fields])
@@ -34,7 +55,7 @@ def parse_line(line: str, count: int, whole: bool = False) -> np.ndarray:
 
 def is_heading(line: str) -> bool:
     """Whether a line has words but no number: the names of columns."""
-    fields = [part.strip() for part in line.replace(";", ",").replace("\t", ",").split(",")]
+    fields = fields_of(line)
     return any(fields) and not any(_is_number(field) for field in fields)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors.numpy
 
 from .. import _kernels
+from .._stream_state import fingerprint, pack_state, unpack_state
 from ..errors import InputError
 from ..ops import pack_gru
 from ._layers import (
@@ -33,8 +31,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-_FORMAT = "tidegate.stream/1"
 _MISSING = {"refuse": 0, "skip": 1, "pass": 2}
+_NOTHING = np.empty(0)
 _RECURRENT, _LINEAR, _EMBEDDING, _NORM, _ACTIVATION, _ADD_INPUT = range(6)
 
 
@@ -181,15 +179,8 @@ class Stream:
         Args:
             notes: words of one's own to keep beside them.
         """
-        facts = {
-            "format": _FORMAT,
-            "model": fingerprint(self.stack),
-            "steps": str(self.steps),
-            "digest": _digest(self.states),
-            "notes": json.dumps(dict(notes or {})),
-        }
         states = {str(i): state for i, state in enumerate(self.states)}
-        return safetensors.numpy.save(states, facts)
+        return pack_state(_fingerprint(self.stack), states, self.steps, notes)
 
     def from_bytes(self, data: bytes) -> dict[str, str]:
         """Go on from what `to_bytes` gave; nothing changes if it does not fit.
@@ -200,23 +191,8 @@ class Stream:
         Raises:
             InputError: the bytes are damaged, or of another model or number of rows.
         """
-        try:
-            length = int.from_bytes(data[:8], "little")
-            facts = json.loads(data[8 : 8 + length])["__metadata__"]
-            tensors = safetensors.numpy.load(data)
-            states = [tensors[str(i)] for i in range(len(tensors))]
-            found, model = facts["format"], facts["model"]
-            steps, whole = int(facts["steps"]), facts["digest"] == _digest(states)
-            notes = {str(key): str(note) for key, note in json.loads(facts["notes"]).items()}
-        except Exception:  # whatever a stranger's bytes make the reader say
-            raise InputError("the state of a stream cannot be read: it is damaged") from None
-        if found != _FORMAT:
-            raise InputError(f"the state of a stream must be {_FORMAT}, not {found}")
-        if not whole:
-            raise InputError("the state of a stream cannot be read: it is damaged")
-        if model != fingerprint(self.stack):
-            raise InputError("the state is of a stream of another model")
-        self._set_states(states)
+        arrays, steps, notes = unpack_state(data, _fingerprint(self.stack))
+        self._set_states([arrays.get(str(i), _NOTHING) for i in range(len(arrays))])
         self.steps = steps
         return notes
 
@@ -234,23 +210,16 @@ class Stream:
             np.copyto(state, h, casting="same_kind")
 
 
-def fingerprint(stack: Stack) -> str:
+def _fingerprint(stack: Stack) -> str:
     """A digest of all layers and numbers of a stack."""
-    digest = hashlib.blake2b(digest_size=16)
-    for layer in stack.layers:
-        plain = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str)}
-        digest.update(json.dumps([type(layer).__name__, plain], sort_keys=True).encode())
-    for name, array in stack.arrays():
-        digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _digest(states: Sequence[Array]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for state in states:
-        digest.update(state.tobytes())
-    return digest.hexdigest()
+    layers = [
+        (
+            type(layer).__name__,
+            {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str)},
+        )
+        for layer in stack.layers
+    ]
+    return fingerprint(layers, stack.arrays())
 
 
 def _convert(symbols: bool, dtype: np.dtype, x: ArrayLike) -> Array:
