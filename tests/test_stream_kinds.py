@@ -9,37 +9,18 @@ import pytest
 
 pytest.importorskip("torch")
 
-from forecast_cases import seasonal_series, small_forecaster, small_panel
-from language_cases import TEXT, small_model
-from runtime_cases import gru_layer, linear
-from tidegate.classify import GRUClassifier, GRURegressor
+from forecast_cases import seasonal_series
+from kind_cases import write_models
+from language_cases import TEXT
 from tidegate.cli import main
-from tidegate.runtime import Model, Stack, load
+from tidegate.runtime import load
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Small models of each kind, and what they are run on."""
     folder = tmp_path_factory.mktemp("models")
-    panel = small_panel(2)
-    small_forecaster(steps=4).fit(panel).save(folder / "f")
-    days = pd.date_range("2024-01-01", periods=80)
-    dated = pd.DataFrame({"ds": days, "y": seasonal_series(0, 80, 7), "promo": np.arange(80) % 3})
-    options = {"future_cols": ("promo",), "calendar": True, "steps": 2, "horizon": 2}
-    small_forecaster(**options).fit(dated).save(folder / "dated")
-    rng = np.random.default_rng(0)
-    steps = pd.DataFrame(rng.normal(size=(48, 2)), columns=["left", "right"])
-    steps = steps.assign(unique_id=np.repeat([f"m{i}" for i in range(6)], 8), ds=[*range(8)] * 6)
-    forward = {"hidden_size": 3, "steps": 2, "bidirectional": False}
-    labels = steps.assign(y=np.repeat(["up", "down"], 24))
-    GRUClassifier(**forward).fit(labels).save(folder / "c")
-    GRURegressor(**forward).fit(steps.assign(y=np.repeat(np.arange(6.0), 8))).save(folder / "r")
-    GRUClassifier(hidden_size=3, steps=2).fit(labels).save(folder / "both")
-    texts = ["to and fro", "up and down"] * 5
-    GRUClassifier(hidden_size=3, steps=2).fit(texts, [0, 1] * 5).save(folder / "texts")
-    small_model(steps=3).fit(TEXT).save(folder / "lm")
-    Model(Stack([gru_layer(0, 2, 5), linear(1, 5, 2)])).save(folder / "stack")
-    return folder, panel, labels
+    return folder, *write_models(folder)
 
 
 @pytest.fixture
@@ -50,7 +31,7 @@ def stream(models, tmp_path, monkeypatch, capfd):
     def run(model, text, *options):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         try:
-            code = main(["stream", str(models[0] / model), *options])
+            code = main(["stream", str(models[0] / f"{model}.safetensors"), *options])
         except SystemExit as stopped:
             code = stopped.code
         return *capfd.readouterr(), code
@@ -67,7 +48,7 @@ def test_series_are_told_apart_and_forecast_from_each_value(stream, models):
     lines = panel.sort_values("ds")  # one of each, by turns
     out, err, code = stream("f", lines.to_csv(index=False), "--levels", "80")
     assert (err, code) == ("", 0)
-    found, model = table(out), load(folder / "f")
+    found, model = table(out), load(folder / "f.safetensors")
     assert found.unique_id.tolist() == lines.unique_id.tolist()
     steps = range(1, 7)
     names = [f"{name}+{k}" for name in ("GRU", "GRU-lo-80", "GRU-hi-80") for k in steps]
@@ -76,14 +57,14 @@ def test_series_are_told_apart_and_forecast_from_each_value(stream, models):
         y = panel.y[panel.unique_id == id].to_numpy()
         for count in (1, 20, len(y)):
             q = model([y[:count]])[0]
-            want = np.concatenate([q[:, model.quantiles.index(each)] for each in (0.5, 0.1, 0.9)])
+            want = q[:, [3, 1, 5]].T.ravel()  # of seven quantiles, two by two around the median
             np.testing.assert_allclose(mine[names].to_numpy()[count - 1], want, rtol=1e-7)
 
 
 def test_values_alone_need_no_heading(stream, models):
     out, err, _ = stream("f", "5\n6.5\n\n,\n7\n")
     found = pd.read_csv(io.StringIO(out), header=None).to_numpy()
-    model = load(models[0] / "f")
+    model = load(models[0] / "f.safetensors")
     np.testing.assert_allclose(found[-1], model([[5, 6.5, 7]])[0][:, 3], rtol=1e-7)
     assert len(found) == 3
     assert "line 3: 0 numbers instead of 1: skipped" in err
@@ -100,7 +81,7 @@ def test_what_is_known_ahead_has_columns_for_the_steps_to_come(stream, models):
     out, err, code = stream("dated", lines.to_csv(index=False))
     assert (err, code) == ("", 0)
     ahead = {"promo": ("future", [promo[:42]])}
-    want = load(models[0] / "dated")([lines.y], [lines.ds.to_numpy()], ahead)[0][:, 3]
+    want = load(models[0] / "dated.safetensors")([lines.y], [lines.ds.to_numpy()], ahead)[0][:, 3]
     np.testing.assert_allclose(table(out).to_numpy()[-1, 1:].astype(float), want, rtol=1e-6)
 
 
@@ -110,7 +91,7 @@ def test_sequences_are_answered_for_so_far(stream, models, kind):
     shuffled = labels.sort_values(["ds", "unique_id"])[["right", "unique_id", "ds", "left", "y"]]
     out, err, code = stream(kind, shuffled.to_csv(index=False))  # by name, in any order
     assert (err, code) == ("", 0)
-    found, model = table(out), load(folder / kind)
+    found, model = table(out), load(folder / f"{kind}.safetensors")
     names = ["y", "probability", "y=down", "y=up"] if kind == "c" else ["y"]
     assert found.columns.tolist() == ["unique_id", "ds", *names]
     for id, mine in found.groupby("unique_id"):
@@ -127,11 +108,11 @@ def test_sequences_are_answered_for_so_far(stream, models, kind):
 
 def test_texts_are_labelled_and_scored(stream, models):
     out, err, _ = stream("texts", "to and fro\n\nup\n")
-    model = load(models[0] / "texts")
+    model = load(models[0] / "texts.safetensors")
     assert table(out).y.tolist() == model(["to and fro", "up"]).tolist()
     assert "line 2: an empty text: skipped" in err
     out, _, _ = stream("lm", TEXT[:200])
-    found, scored = table(out), load(models[0] / "lm").score(TEXT[:200] + "\n")
+    found, scored = table(out), load(models[0] / "lm.safetensors").score(TEXT[:200] + "\n")
     assert found.log_prob.sum() == pytest.approx(scored.total, rel=1e-5)
     assert found.tokens.sum() == len(scored.tokens)
 
@@ -186,3 +167,66 @@ def test_bad_lines_of_a_table_are_skipped(stream):
     numbers = [line.split()[2] for line in err.splitlines()]
     assert numbers == ["3:", "4:", "5:", "8:", "9:", "10:"]
     assert code == 0
+
+
+@pytest.fixture
+def check(models, tmp_path, monkeypatch, capsys):
+    """Runs `convert --dtype int8 --check` on a text or a table: what is printed last."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(model, data):
+        if isinstance(data, str):
+            (tmp_path / "data").write_text(data)
+        else:
+            data.to_csv("data", index=False)
+        source = str(models[0] / f"{model}.safetensors")
+        code = main(["convert", source, "o.safetensors", "--dtype", "int8", "--check", "data"])
+        out, err = capsys.readouterr()
+        return " ".join(out.split("\n", 1)[1].split()) if code == 0 else err
+
+    return run
+
+
+def numbers_in(sentence: str, *before: str) -> list[float]:
+    """The number that follows each of some words."""
+    places = [sentence.index(each) + len(each) for each in before]
+    return [float(sentence[place:].split()[0].rstrip("%;,")) for place in places]
+
+
+def test_the_loss_of_a_forecaster_is_measured_on_its_last_values(check, models):
+    folder, panel, _ = models
+    before, after, apart = numbers_in(
+        check("f", panel), "missed by ", "before and by ", "the medians are "
+    )
+    y = [panel.y[panel.unique_id == id].to_numpy() for id in ("s0", "s1")]
+    truth, misses, found = np.stack([each[-6:] for each in y]), [], []
+    for name in (folder / "f.safetensors", "o.safetensors"):
+        found.append(load(name)([each[:-6] for each in y])[..., 3])
+        misses.append(100 * np.abs(found[-1] - truth).sum() / truth.sum())
+    np.testing.assert_allclose([before, after], misses, rtol=1e-3)
+    want = 100 * np.abs(found[0] - found[1]).sum() / found[0].sum()
+    np.testing.assert_allclose(apart, want, rtol=1e-2)
+    assert 0 < apart < 1
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_loss_of_a_classifier_is_measured_on_labels(check, models, labelled):
+    folder, _, labels = models
+    said = check("c", labels if labelled else labels.drop(columns="y"))
+    x = [mine[["left", "right"]].to_numpy() for _, mine in labels.groupby("unique_id")]
+    p, q = (load(path).probabilities(x) for path in (folder / "c.safetensors", "o.safetensors"))
+    (apart,) = numbers_in(said, "the probabilities ")
+    np.testing.assert_allclose(apart, np.abs(p - q).max(), rtol=1e-2)
+    assert "over 6 sequences" in said
+    assert ("are right before and" in said) == labelled
+
+
+def test_the_loss_of_the_others_is_measured_too(check, models):
+    folder, _, labels = models
+    said = check("r", labels.assign(y=np.repeat(np.arange(6.0), 8)))
+    assert "they miss by " in said
+    before, after = numbers_in(check("lm", TEXT[:300]), "characters is ", "before and ")
+    for number, path in ((before, folder / "lm.safetensors"), (after, "o.safetensors")):
+        assert number == pytest.approx(load(path).perplexity(TEXT[:300]), rel=1e-4)
+    assert "of the labels are the same" in check("texts", "t\nto and fro\nup and down\n")
+    assert "column 'y'" in check("f", labels)

@@ -337,7 +337,9 @@ def convert(
         source: The model.
         target: Where to write it.
         dtype: Store the matrices as bfloat16 or int8, a half or a quarter of the size.
-        check: Lines of numbers, the model's inputs: measure on them what the conversion changed.
+        check: Measure on this file what the conversion changed: lines of numbers for a stack of
+            layers; a table for a forecaster, whose last values are forecast, or for a classifier;
+            a text for a language model.
         read_as: The format of the source, where the file does not show it: torch, flax, ng, ...
         write_as: The format of the target, where its ending is not enough: torch, rtneural, ...
         layers: Of a state_dict: its modules in order, and what is between, such as gru,last,fc.

@@ -109,7 +109,7 @@ def test_sentences_are_scored_as_if_alone(model):
 def test_long_texts_are_scored_in_pieces(monkeypatch):
     model = fitted("two sizes")
     whole = model.score(TEXT[:300]).log_probs
-    monkeypatch.setattr("tidegate._text._reader._CELLS", 17)
+    monkeypatch.setattr("tidegate._text._reader.CELLS", 17)
     monkeypatch.setattr("tidegate._text._reader._AT_ONCE", 100)
     np.testing.assert_allclose(model.score(TEXT[:300]).log_probs, whole, atol=2e-5)
     several = model.score([TEXT[:300], TEXT[5:40]])

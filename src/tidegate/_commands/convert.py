@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from .._model_file import STORAGES, ModelFile, read_model, write_model
 from ..errors import InputError
 from ..export import convert
 from ..export._formats import format_of
-from ..runtime import Model, load
-from ..runtime._lines import read_numbers
+from ..runtime import load
+from ._compared import compared
 from ._terminal import output
 
 _OWN = ".safetensors"
@@ -68,7 +66,7 @@ def run_convert(
             file = read_model(target)
             write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
     if check is not None:
-        _compare(model, load(target), check)
+        output.print(compared(model, load(target), check))
 
 
 def _narrow(file: ModelFile, dtype: str | None) -> Mapping[str, str]:
@@ -76,19 +74,3 @@ def _narrow(file: ModelFile, dtype: str | None) -> Mapping[str, str]:
     if dtype is None:
         return file.narrow
     return file.narrow_as(dtype if dtype in STORAGES else None)
-
-
-def _compare(model: object, other: object, path: Path) -> None:
-    """Run both models over the inputs in a file and print how far their outputs are apart."""
-    if not isinstance(model, Model) or not isinstance(other, Model):
-        kind = getattr(model, "kind", "model")
-        raise InputError(f"--check runs stacks of layers over a file of numbers, not a {kind}")
-    x = read_numbers(path, model.stack.input_size)[:, None]
-    y, z = (m.stack(x).astype(np.float64) for m in (model, other))
-    apart = np.abs(z - y)
-    size = max(float(np.sqrt(np.mean(y**2))), np.finfo(np.float64).tiny)
-    rms = float(np.sqrt(np.mean(apart**2)))
-    output.print(
-        f"{path}: over {len(x):,} steps the outputs are {rms:.3g} apart (root mean square), "
-        f"{100 * rms / size:.3g}% of their size, and {apart.max():.3g} at most"
-    )
