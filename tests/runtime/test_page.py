@@ -28,7 +28,7 @@ def test_the_page_runs(tmp_path, monkeypatch, capfd):
     readings = np.random.default_rng(0).standard_normal((50, 1))
     np.savetxt("readings.csv", readings)
     commands = "".join(blocks("bash")).splitlines()
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         words = shlex.split(command.partition("<")[0])
         if words[1] != "stream":
