@@ -13,18 +13,25 @@ from typing import Annotated
 
 import numpy as np
 from cyclopts import App, Parameter
-from forecasters import FORECASTERS
+from forecasters import FORECASTERS, LEVELS, QUANTILES
 from harness import machine
 from harness.tables import Table, markdown_of, print_rich
 from rich.console import Console
 
 from tidegate.data import Panel, load_competition
-from tidegate.forecast import mase, naive_error, smape
+from tidegate.forecast import coverage, mase, naive_error, smape, weighted_quantile_loss
 
 Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 
 MB = 1e6
-SEEDED = ("tidegate", "tidegate_quick", "neuralforecast", "darts", "gluonts")
+SEEDED = (
+    "tidegate",
+    "tidegate_quick",
+    "neuralforecast",
+    "darts",
+    "gluonts",
+    "pytorch_forecasting",
+)
 WORKER = Path(__file__).with_name("forecasters.py")
 messages = Console(stderr=True, highlight=False)
 app = App(help=__doc__)
@@ -32,13 +39,20 @@ app = App(help=__doc__)
 
 @dataclass(frozen=True)
 class Result:
-    """One method on one part of a competition; accuracy is the mean over the seeds."""
+    """One method on one part of a competition; accuracy is the mean over the seeds.
+
+    `quantile_loss` and `held`, the shares of what came that the bands hold, are None where a method
+    gives no bands.
+    """
 
     part: str
     method: str
     mase: float
     smape: float
+    quantile_loss: float | None
+    held: list[float] | None
     fit: float
+    busy: float
     predict: float
     memory: float
     parameters: int
@@ -95,7 +109,7 @@ def main(
     Args:
         parts: Parts of competitions.
         methods: tidegate, tidegate_quick, seasonal_naive, theta, auto_theta, ets, neuralforecast,
-            darts, gluonts.
+            darts, gluonts, pytorch_forecasting.
         seeds: How many seeds to average over; methods without chance run once.
         threads: Threads of each process.
         python: Interpreters of other environments for methods: neuralforecast=/path/to/python.
@@ -136,19 +150,33 @@ def _measure(part: Part, method: str, seeds: int, threads: int, interpreter: str
         if run is None:
             return None
         runs.append(run)
-    naive = naive_error(part.histories, part.season_length)
-    mean = {name: float(np.mean([run[name] for run in runs])) for name in ("fit", "predict")}
+    naive, truth = naive_error(part.histories, part.season_length), part.truth
+    answers = [run["forecast"] for run in runs]
+    medians = [answer[..., answer.shape[-1] // 2] for answer in answers]
+    banded = answers[0].shape[-1] == len(QUANTILES)
+    losses = [weighted_quantile_loss(truth, a, QUANTILES) for a in answers] if banded else []
+    held = [[coverage(truth, *sides) for sides in _bands(a)] for a in answers] if banded else []
+    mean = {
+        name: float(np.mean([run[name] for run in runs])) for name in ("fit", "busy", "predict")
+    }
     return Result(
         part=part.name,
         method=method,
-        mase=float(np.mean([np.nanmean(mase(part.truth, r["forecast"], naive)) for r in runs])),
-        smape=float(np.mean([np.nanmean(smape(part.truth, r["forecast"])) for r in runs])),
-        fit=mean["fit"],
-        predict=mean["predict"],
+        mase=float(np.mean([np.nanmean(mase(truth, median, naive)) for median in medians])),
+        smape=float(np.mean([np.nanmean(smape(truth, median)) for median in medians])),
+        quantile_loss=float(np.mean(losses)) if banded else None,
+        held=np.mean(held, 0).tolist() if banded else None,
+        **mean,
         memory=max(float(run["memory"]) for run in runs),
         parameters=int(runs[0]["parameters"]),
         seeds=seeds,
     )
+
+
+def _bands(answer: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The lower and upper limits of the bands, the narrowest first."""
+    middle = len(LEVELS)
+    return [(answer[..., middle - k], answer[..., middle + k]) for k in range(1, middle + 1)]
 
 
 def _run(
@@ -177,13 +205,18 @@ def _run(
 
 
 def _table(results: list[Result]) -> Table:
-    headings = ["part, method", "MASE", "sMAPE", "fit s", "predict s", "peak MB", "parameters"]
+    accuracy = ["MASE", "sMAPE", "WQL", "bands hold"]
+    cost = ["fit s", "of processors", "predict s", "peak MB", "parameters"]
+    headings = ["part, method", *accuracy, *cost]
     cells = [
         [
             f"{r.part} {r.method}",
             f"{r.mase:.4f}",
             f"{r.smape:.3f}",
+            "" if r.quantile_loss is None else f"{r.quantile_loss:.4f}",
+            "" if r.held is None else ", ".join(f"{share:.0%}" for share in r.held),
             f"{r.fit:.1f}",
+            f"{r.busy:.1f}",
             f"{r.predict:.2f}",
             f"{r.memory / MB:.0f}",
             f"{r.parameters:,}" if r.parameters else "",

@@ -2,7 +2,8 @@
 
 Needs no Tidegate, so that a peer can run in an environment of its own. `in.npz` holds the panel
 (values one after the other, lengths, horizon, season length); `out.npz` gets the forecasts,
-(series, horizon), the seconds to fit and to predict, the peak memory and the parameters.
+(series, horizon) or (series, horizon, QUANTILES), the seconds to fit (also of the processor, all
+threads together) and to predict, the peak memory and the parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ IMPORTS = {
     "neuralforecast": "neuralforecast",
     "darts": "darts.models",
     "gluonts": "gluonts.torch",
+    "pytorch_forecasting": "pytorch_forecasting",
 }
+LEVELS = (50, 80, 95)
+QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 FREQUENCIES = {1: "YS", 4: "QS", 12: "MS"}
 START = pd.Timestamp("1960-01-01")  # any: the competitions give no dates to rely on
 
@@ -42,7 +46,8 @@ class Task(NamedTuple):
         return FREQUENCIES[self.season_length]
 
 
-# Fits, and gives a function that predicts a long frame's column, with the number of parameters.
+# Fits, and gives a function that predicts all series in the order of the frame, the median alone or
+# `QUANTILES`, with the number of parameters.
 Fitted = tuple[Callable[[], np.ndarray], int]
 
 
@@ -62,7 +67,13 @@ def _tidegate(task: Task, **settings: Any) -> Fitted:
     weights = [
         p.numel() for network in model.networks_ for p in network.parameters() if p.requires_grad
     ]
-    return lambda: model.predict()["GRU"].to_numpy(), sum(weights)
+    return lambda: banded(model.predict(), "GRU"), sum(weights)
+
+
+def banded(forecast: pd.DataFrame, name: str) -> np.ndarray:
+    """`QUANTILES` from columns as statsforecast names them."""
+    low = [f"{name}-lo-{level}" for level in reversed(LEVELS)]
+    return forecast[[*low, name, *(f"{name}-hi-{level}" for level in LEVELS)]].to_numpy()
 
 
 def seasonal_naive(task: Task) -> Fitted:
@@ -93,9 +104,10 @@ def _statsforecast(task: Task, model: object) -> Fitted:
     from statsforecast import StatsForecast
 
     forecasts = StatsForecast([model], freq=task.freq, n_jobs=1).forecast(
-        df=task.frame, h=task.horizon
+        df=task.frame, h=task.horizon, level=list(LEVELS)
     )
-    return lambda: forecasts.iloc[:, -1].to_numpy(), 0  # pyrefly: ignore[missing-attribute]
+    name = str(forecasts.columns[2])  # pyrefly: ignore[missing-attribute]
+    return lambda: banded(forecasts, name), 0  # pyrefly: ignore[bad-argument-type]
 
 
 def neuralforecast(task: Task) -> Fitted:
@@ -160,16 +172,17 @@ def darts(task: Task) -> Fitted:
 
 def gluonts(task: Task) -> Fitted:
     import torch
-    from gluonts.dataset.pandas import PandasDataset
+    from gluonts.dataset.common import ListDataset
     from gluonts.torch import DeepAREstimator
 
     torch.manual_seed(task.seed)
-    frame = task.frame.astype({"y": np.float32})
-    data = PandasDataset.from_long_dataframe(
-        frame, target="y", item_id="unique_id", timestamp="ds", freq=task.freq
+    freq = {1: "YE", 4: "QE", 12: "ME"}[task.season_length]
+    series = task.frame.groupby("unique_id", sort=False).y
+    data = ListDataset(
+        [{"start": START, "target": y.to_numpy(np.float32)} for _, y in series], freq=freq
     )
     estimator = DeepAREstimator(
-        freq=task.freq,
+        freq=freq,
         prediction_length=task.horizon,
         hidden_size=64,
         trainer_kwargs={"max_epochs": 20, "enable_progress_bar": False, "logger": False},
@@ -178,7 +191,53 @@ def gluonts(task: Task) -> Fitted:
     count = sum(p.numel() for p in predictor.prediction_net.parameters())
 
     def predict() -> np.ndarray:
-        return np.concatenate([np.median(f.samples, 0) for f in predictor.predict(data)])
+        drawn = [np.quantile(f.samples, QUANTILES, 0).T for f in predictor.predict(data)]
+        return np.concatenate(drawn)
+
+    return predict, count
+
+
+def pytorch_forecasting(task: Task) -> Fitted:
+    import lightning
+    from pytorch_forecasting import MAE, RecurrentNetwork, TimeSeriesDataSet
+    from pytorch_forecasting.data import EncoderNormalizer
+
+    lightning.seed_everything(task.seed)
+    frame = task.frame.assign(step=task.frame.groupby("unique_id").cumcount())
+    frame = frame.astype({"y": np.float32}).drop(columns="ds")
+    length = max(3 * task.season_length, 2 * task.horizon)
+    data = TimeSeriesDataSet(
+        frame,
+        time_idx="step",
+        target="y",
+        group_ids=["unique_id"],
+        min_encoder_length=3,
+        max_encoder_length=length,
+        max_prediction_length=task.horizon,
+        time_varying_unknown_reals=["y"],
+        target_normalizer=EncoderNormalizer(transformation="log1p"),
+    )
+    network = RecurrentNetwork.from_dataset(
+        data, cell_type="GRU", hidden_size=64, rnn_layers=2, learning_rate=1e-3, loss=MAE()
+    )
+    trainer = lightning.Trainer(
+        max_steps=1000,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(network, data.to_dataloader(train=True, batch_size=128, num_workers=0))
+    count = sum(p.numel() for p in network.parameters())
+
+    def predict() -> np.ndarray:
+        ends = frame.groupby("unique_id", sort=False).tail(1)
+        ahead = [ends.assign(step=ends.step + k) for k in range(1, task.horizon + 1)]
+        whole = pd.concat([frame, *ahead]).sort_values(["unique_id", "step"], ignore_index=True)
+        last = TimeSeriesDataSet.from_dataset(data, whole, predict=True, stop_randomization=True)
+        loader = last.to_dataloader(train=False, batch_size=512, num_workers=0)
+        return network.predict(loader).numpy(force=True)
 
     return predict, count
 
@@ -195,6 +254,7 @@ FORECASTERS = {
         neuralforecast,
         darts,
         gluonts,
+        pytorch_forecasting,
     )
 }
 
@@ -213,14 +273,15 @@ def main(name: str, source: str, target: str, seed: str) -> None:
         frame = frame_of(panel["values"], lengths, season_length)
         task = Task(frame, int(panel["horizon"]), season_length, int(seed))
     importlib.import_module(IMPORTS.get(name, "statsforecast"))
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     predict, parameters = FORECASTERS[name](task)
-    fitted = time.perf_counter()
-    forecast = np.asarray(predict(), np.float64).reshape(len(lengths), task.horizon)
+    fitted, busy = time.perf_counter(), time.process_time() - busy
+    forecast = np.asarray(predict(), np.float64).reshape(len(lengths), task.horizon, -1)
     np.savez(
         target,
         forecast=forecast,
         fit=fitted - begun,
+        busy=busy,
         predict=time.perf_counter() - fitted,
         parameters=parameters,
         memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -16,15 +16,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .season import seasonal_indices
-from .smooth import Smoothed, damped_trend, smooth
+from .smooth import Smoothed, damped_trend, smooth, trend_shares
 
 CHANNELS = 3  # residual, whether it is known, seasonal index
 FACTS = 5  # drift, smoothing rate, strength of the season, length, noise
 # Other forecasts that the network is shown, and may take its share of: half of the linear trend,
-# the level alone, the best damped trend, the mean of damped trends, the last value, the last step
-# going on, the last bend going on. The last two are exact for lines and parabolas, and wild else.
-CANDIDATES = 7
-STEADY = 5
+# the mean of damped trends, shares of the linear trend, the same without logarithms, the level
+# alone, the best damped trend, the last value, the last step going on, the last bend going on. The
+# last two are exact for lines and parabolas, and wild else.
+CANDIDATES = 9
+STEADY = 7
+# The forecast that the network corrects is the mean of the first of them.
+_AVERAGED = 4
 
 # The scale of a history is at least this share of its unit: what moves less stands still.
 _LEAST_SCALE = 0.01
@@ -34,8 +37,8 @@ _LARGEST_INPUT = 20.0
 _LEAST_SHARE = 1e-4
 # exp() of more is no forecast but an overflow.
 _LARGEST_LOG = 300.0
-# The share of the mean of damped trends in the forecast that the network corrects.
-_DAMPED = 1 / 3
+# A trend that goes on without logarithms may lower a positive series to this share of its level.
+_LOWEST = 0.1
 # Steps of history that smoothing looks back over; the smallest rate has forgotten older ones.
 _SMOOTHED = 240
 
@@ -94,9 +97,7 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
     size = np.maximum(smoothed.error, _LEAST_SCALE)
     season = indices[:, np.arange(context, context + scaling.horizon) % length]
     candidates = _candidates(adjusted[:, -_SMOOTHED:], smoothed, log, scaling)
-    base = candidates[:, 0]
-    if scaling.trend:
-        base = (1 - _DAMPED) * base + _DAMPED * candidates[:, 3]
+    base = candidates[:, :_AVERAGED].mean(1)
     distances = (candidates - base[:, None]) / size[:, None, None]
     recent = slice(-scaling.input_length, None)
     residual = (adjusted[:, recent] - smoothed.level[:, None]) / size[:, None]
@@ -131,11 +132,25 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
 def _candidates(z: np.ndarray, smoothed: Smoothed, log: np.ndarray, scaling: Scaling) -> np.ndarray:
     """The forecasts that `CANDIDATES` counts, (rows, CANDIDATES, horizon)."""
     ahead = np.arange(1, scaling.horizon + 1)
+    if not scaling.trend:
+        flat = np.repeat(smoothed.level[:, None], scaling.horizon, 1)
+        return np.stack([flat] * (STEADY - 1) + _go_on(z, flat, log, ahead), 1)
     theta = smoothed.level[:, None] + smoothed.drift[:, None] * ahead
-    level = smooth(z, trend=False).level if scaling.trend else smoothed.level
-    flat = np.repeat(level[:, None], scaling.horizon, 1)
-    damped, mean = damped_trend(z, scaling.horizon) if scaling.trend else (flat, flat)
-    return np.stack([theta, flat, damped, mean, *_go_on(z, flat, log, ahead)], 1)
+    flat = np.repeat(smooth(z, trend=False).level[:, None], scaling.horizon, 1)
+    damped, mean = damped_trend(z, scaling.horizon)
+    shares = trend_shares(z, scaling.horizon)
+    plain = _without_log(z, flat, log, scaling.horizon)
+    plain[~log] = shares[~log]
+    return np.stack([theta, mean, shares, plain, flat, damped, *_go_on(z, flat, log, ahead)], 1)
+
+
+def _without_log(z: np.ndarray, flat: np.ndarray, log: np.ndarray, horizon: int) -> np.ndarray:
+    """Shares of the linear trend of the series itself, not of its logarithm."""
+    plain = np.empty((len(z), horizon))
+    if log.any():
+        forecast = trend_shares(np.exp(z[log]), horizon)
+        plain[log] = np.log(np.maximum(forecast, _LOWEST * np.exp(flat[log])))
+    return plain
 
 
 def _go_on(z: np.ndarray, flat: np.ndarray, log: np.ndarray, ahead: np.ndarray) -> list[np.ndarray]:

@@ -14,6 +14,9 @@ _DAMPING = (0.8, 0.9, 0.98)
 # The first trend is the mean change over so many steps.
 _FIRST_VALUES = 8
 _LEAST_ERROR = 1e-9
+# Those of `trend_shares`: how fast the level follows, and which share of the linear trend it drifts.
+_FOLLOWING = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+_SHARES = (0.0, 0.5, 1.0)
 RATES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
@@ -103,12 +106,64 @@ def _best_and_mean(
     ahead = np.cumsum(phi[:, None] ** np.arange(1, horizon + 1), 1)
     row, best = np.arange(len(level)), error.argmin(1)
     forecast = level[row, best, None] + trend[row, best, None] * ahead[best]
-    least = error[row, best, None]
-    # The longer the row, the surer is which combination suits it.
+    weight = _weights(error, count)
+    return forecast, (weight * level).sum(1)[:, None] + (weight * trend) @ ahead
+
+
+def trend_shares(z: np.ndarray, horizon: int) -> np.ndarray:
+    """Smoothing that drifts along a share of the line through what was seen until then.
+
+    This is the dynamic Theta method (Fiorucci et al. 2016), but for the choice of the share: each
+    row is run with every combination of `_FOLLOWING` and `_SHARES`.
+
+    Args:
+        z: histories as `smooth` takes them.
+        horizon: steps to forecast.
+
+    Returns:
+        Forecasts, (rows, horizon): the mean of all combinations, in which those that forecast the
+        row well weigh most.
+    """
+    rows, context = z.shape
+    known = np.isfinite(z)
+    first = known.argmax(1)
+    rates, shares = (a.ravel()[:, None] for a in np.meshgrid(_FOLLOWING, _SHARES))
+    slopes = _slopes_so_far(z, known, first)
+    # A combination a row: each step then works on whole rows of memory.
+    level = np.repeat(z[np.arange(rows), first][None], len(rates), 0)
+    error, surprise = np.zeros_like(level), np.empty_like(level)
+    for step in range(int(first.min()) + 1, context):
+        level += np.multiply(shares, slopes[:, step - 1], out=surprise)
+        np.subtract(z[:, step], level, out=surprise)
+        surprise[:, ~known[:, step]] = 0.0
+        error += np.abs(surprise)
+        level += np.multiply(rates, surprise, out=surprise)
+    weight = _weights(error.T, known.sum(1))
+    drift = (weight * shares[:, 0]).sum(1) * slopes[:, -1]
+    return (weight * level.T).sum(1)[:, None] + drift[:, None] * np.arange(1, horizon + 1)
+
+
+def _weights(error: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """What each combination weighs, (rows, combinations), by its error over a row of `count`.
+
+    The longer the row, the surer is which combination suits it.
+    """
+    least = error.min(1, keepdims=True)
     ratio = (error + _LEAST_ERROR) / (least + _LEAST_ERROR)
     weight = ratio ** (-2 * np.sqrt(count))[:, None]
-    weight /= weight.sum(1, keepdims=True)
-    return forecast, (weight * level).sum(1)[:, None] + (weight * trend) @ ahead
+    return weight / weight.sum(1, keepdims=True)
+
+
+def _slopes_so_far(z: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Slope of the least-squares line through each row up to each step; 0 with one value or none."""
+    # From the first value on, and less it: sums of squares stay small, and so does their rounding.
+    time = np.where(known, np.arange(z.shape[1], dtype=float) - first[:, None], 0.0)
+    value = np.where(known, z - np.take_along_axis(z, first[:, None], 1), 0.0)
+    count = np.maximum(known.cumsum(1), 1)
+    mean_time, mean_value = time.cumsum(1) / count, value.cumsum(1) / count
+    spread = (time**2).cumsum(1) / count - mean_time**2
+    together = (time * value).cumsum(1) / count - mean_time * mean_value
+    return np.where(spread > 0, together / np.where(spread > 0, spread, 1.0), 0.0)
 
 
 def _first_slope(z: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
