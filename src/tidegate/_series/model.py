@@ -45,6 +45,8 @@ class Model:
         networks: their answers are averaged.
         quantiles: which quantiles they give, in rising order, the median in the middle.
         trust: the share of their correction of the median that is added.
+        reach: how far the median goes from the last value towards all this: 1 all the way, 0 not
+            at all.
         widths: by how much to stretch the distance of each quantile from the median.
         correlation: of the errors at each two steps ahead, as normal scores, (horizon, horizon).
     """
@@ -54,6 +56,7 @@ class Model:
     networks: Sequence[Network]
     quantiles: tuple[float, ...]
     trust: float
+    reach: float
     widths: np.ndarray
     correlation: np.ndarray
 
@@ -71,13 +74,18 @@ class Model:
             history = source.windows.history(chunk, self.scaling.context)
             scaled = scale(history, self.scaling)
             inputs = make_inputs(scaled, source.channels, chunk, self.scaling)
-            yield Answer(chunk, scaled, self._answer(inputs))
+            yield Answer(chunk, scaled, self._answer(inputs, scaled))
 
-    def _answer(self, inputs: Inputs) -> np.ndarray:
+    def _answer(self, inputs: Inputs, scaled: Scaled) -> np.ndarray:
         answers = np.stack([network(inputs) for network in self.networks])
         mean = answers.mean(0, dtype=np.float64)
         middle = mean.shape[-1] // 2
-        return mean - (1 - self.trust) * mean[..., middle : middle + 1]
+        median = mean[..., middle]
+        return mean + (self.median(median, scaled.last) - median)[..., None]
+
+    def median(self, correction: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The median forecast, from what the networks say and where the last value lies."""
+        return self.reach * self.trust * correction + (1 - self.reach) * last
 
     def facts(self) -> dict[str, Any]:
         """All but the networks, as JSON has it."""
@@ -86,6 +94,7 @@ class Model:
             "layout": self.layout.facts(),
             "quantiles": list(self.quantiles),
             "trust": self.trust,
+            "reach": self.reach,
             "widths": self.widths.tolist(),
         }
 
@@ -100,6 +109,7 @@ class Model:
             networks,
             tuple(facts["quantiles"]),
             facts["trust"],
+            facts["reach"],
             np.array(facts["widths"]),
             correlation,
         )

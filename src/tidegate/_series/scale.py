@@ -74,6 +74,7 @@ class Scaled(NamedTuple):
     season: np.ndarray  # (rows, horizon): what the season will add, in scales
     candidates: np.ndarray  # (rows, CANDIDATES, horizon): distances from the base, in scales
     base: np.ndarray  # (rows, horizon): the forecast to which residuals are added
+    last: np.ndarray  # (rows, horizon): distance of the last value from it, in scales
     scale: np.ndarray  # (rows,): the size of one residual
     weight: np.ndarray  # (rows,): what an error of one residual costs
     unit: np.ndarray  # (rows,)
@@ -99,6 +100,7 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
     candidates = _candidates(adjusted[:, -_SMOOTHED:], smoothed, log, scaling)
     base = candidates[:, :_AVERAGED].mean(1)
     distances = (candidates - base[:, None]) / size[:, None, None]
+    base = season + base
     recent = slice(-scaling.input_length, None)
     residual = (adjusted[:, recent] - smoothed.level[:, None]) / size[:, None]
     past_season = indices[:, np.arange(context)[recent] % length] / size[:, None]
@@ -120,10 +122,11 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
         ),
         season=_cut(season / size[:, None]),
         candidates=_cut(distances),
-        base=season + base,
+        base=base,
+        last=(_last_value(z)[:, None] - base) / size[:, None],
         # What never moved is forecast to stay.
         scale=np.where(smoothed.error > 0, size, 0.0),
-        weight=size / np.sqrt(np.maximum(_naive_error(z, scaling.season_length), _LEAST_SCALE)),
+        weight=_weight(z, smoothed.level, size, log, scaling.season_length),
         unit=unit,
         log=log,
     )
@@ -204,6 +207,21 @@ def _transform(history: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, 
     positive = np.logical_and(log, ~(ratio <= 0).any(1))
     with np.errstate(divide="ignore", invalid="ignore"):
         return largest * mean, positive, np.where(positive[:, None], np.log(ratio), ratio)
+
+
+def _weight(
+    z: np.ndarray, level: np.ndarray, size: np.ndarray, log: np.ndarray, season_length: int
+) -> np.ndarray:
+    """What an error of one residual costs: between its share of the series' level, which sMAPE
+    counts, and its share of the usual change, which MASE counts."""
+    plain = np.where(log[:, None], np.exp(z), z)
+    change = np.maximum(_naive_error(plain, season_length), _LEAST_SCALE)
+    return size * np.sqrt(np.where(log, np.exp(level), 1.0) / change)
+
+
+def _last_value(z: np.ndarray) -> np.ndarray:
+    back = np.isfinite(z)[:, ::-1].argmax(1)
+    return z[np.arange(len(z)), z.shape[1] - 1 - back]
 
 
 def _naive_error(z: np.ndarray, season_length: int) -> np.ndarray:

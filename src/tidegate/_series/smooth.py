@@ -14,7 +14,8 @@ _DAMPING = (0.8, 0.9, 0.98)
 # The first trend is the mean change over so many steps.
 _FIRST_VALUES = 8
 _LEAST_ERROR = 1e-9
-# Those of `trend_shares`: how fast the level follows, and which share of the linear trend it drifts.
+# Those of `trend_shares`: how fast the level follows, and along which share of the linear trend it
+# drifts.
 _FOLLOWING = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _SHARES = (0.0, 0.5, 1.0)
 RATES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
@@ -155,7 +156,7 @@ def _weights(error: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _slopes_so_far(z: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Slope of the least-squares line through each row up to each step; 0 with one value or none."""
+    """Slope of the least-squares line through each row up to each step; 0 before a second value."""
     # From the first value on, and less it: sums of squares stay small, and so does their rounding.
     time = np.where(known, np.arange(z.shape[1], dtype=float) - first[:, None], 0.0)
     value = np.where(known, z - np.take_along_axis(z, first[:, None], 1), 0.0)

@@ -162,8 +162,11 @@ def _mean_forecast(
     """The median forecast, averaged over the horizon, in units of the series."""
     middle = len(model.quantiles) // 2
     medians = [network(*inputs)[..., middle] for network in networks]
-    answer = model.trust * torch.stack(medians).mean(0).double()
-    base, size, unit = (torch.from_numpy(a) for a in (scaled.base, scaled.scale, scaled.unit))
+    correction = torch.stack(medians).mean(0).double()
+    base, last, size, unit = (
+        torch.from_numpy(a) for a in (scaled.base, scaled.last, scaled.scale, scaled.unit)
+    )
+    answer = model.reach * model.trust * correction + (1 - model.reach) * last
     z = base + size[:, None] * answer
     z = torch.where(torch.from_numpy(scaled.log)[:, None], torch.exp(z.clamp(-300, 300)), z)
     return (z * unit[:, None]).mean(1)

@@ -25,6 +25,7 @@ from ..train import History, Progress, Settings, train
 from ._examples import Examples, as_tensors, make_examples
 from ._network import Network, pinball
 from ._team import Alone
+from ._trust import TRUST, beats_the_last_value, choose_reach, choose_trust
 
 # Numbers that all scaled histories may take together; beyond it, windows are drawn at random.
 _MEMORY = 2**25
@@ -40,10 +41,6 @@ _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
 # less than this share of all: one lucky validation early on shall not end the learning.
 _PATIENCE, _EARLIEST = 8, 1 / 3
-# How much of the network's correction is added where nothing better is known; and which other
-# shares are tried: the best is taken if it lowers the error of the trial by so much.
-TRUST = 0.6
-_OTHER_TRUST, _LEAST_GAIN = (0.0, 0.3, 0.8, 1.0), 0.05
 
 
 @dataclass(frozen=True)
@@ -140,13 +137,13 @@ def learn(
         The model; its networks; and the histories of the trial, if there was one, and of the
         networks.
     """
-    trust = TRUST if plan.trust is None else plan.trust
     model = Model(
         plan.scaling,
         plan.layout,
         [],
         plan.quantiles,
-        trust,
+        TRUST if plan.trust is None else plan.trust,
+        _reach(lessons.source, plan) if plan.trust is None else 1.0,
         np.ones(len(plan.quantiles)),
         random_walk_correlation(plan.scaling.horizon),
     )
@@ -345,35 +342,38 @@ def _as_long_as(trial: History, settings: Settings) -> Settings:
     return replace(settings, steps=steps)
 
 
+def _reach(source: Source, plan: Plan) -> float:
+    """How far to go from the last value, measured on windows all over the series."""
+    windows, scaling = source.windows, plan.scaling
+    rng = np.random.default_rng(plan.settings.seed)
+    origins = windows.draw(_least_history(windows, scaling), 0, _TRIED, rng)
+    return choose_reach(source, teaching(windows, origins, plan), scaling)
+
+
 def _learn_from_trial(model: Model, source: Source, held_out: Origins, plan: Plan) -> None:
-    """Trust, widths and correlation, from how the trial did on what was held back."""
+    """Trust, reach, widths and correlation, from how the trial did on what was held back."""
     horizon, middle = plan.scaling.horizon, len(plan.quantiles) // 2
-    model.trust = 1.0
+    reach, model.trust, model.reach = model.reach, 1.0, 1.0
     parts = [
         (
             answer.quantiles,
             scale_future(source.windows.future(answer.origins, horizon), answer.scaled),
             answer.scaled.weight,
+            answer.scaled.last,
         )
         for answer in model.answers(source, held_out)
     ]
-    answer, truth, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-    model.trust = _choose_trust(answer[..., middle], truth, weight)
-    if plan.trust is not None:
+    answer, truth, weight, last = (np.concatenate(column) for column in zip(*parts, strict=True))
+    median = answer[..., middle]
+    if plan.trust is None:
+        model.trust = choose_trust(median, truth, weight)
+        better = beats_the_last_value(model.trust * median, last, truth, weight)
+        model.reach = 1.0 if better else reach
+    else:
         model.trust = plan.trust
-    answer = answer - (1 - model.trust) * answer[..., middle : middle + 1]
+    answer = answer + (model.median(median, last) - median)[..., None]
     model.widths = measure_widths(answer, truth, np.array(plan.quantiles))
     model.correlation = learn_correlation(stretch(answer, model.widths), truth, plan.quantiles)
-
-
-def _choose_trust(median: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    weight = np.minimum(weight, np.quantile(weight, _HEAVIEST))[:, None]
-
-    def error(trust: float) -> float:
-        return float(np.nansum(weight * np.abs(truth - trust * median)))
-
-    best = min(_OTHER_TRUST, key=error)
-    return best if error(best) < (1 - _LEAST_GAIN) * error(TRUST) else TRUST
 
 
 def _fingerprint(source: Source, plan: Plan) -> str:

@@ -33,6 +33,7 @@ from ._fit import AsFunction, Plan, Watch, fit_model
 from ._looked_into import look_into
 from ._network import Network
 from ._suggest import Suggestion, suggest
+from ._trust import words_of_reach
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,9 +53,10 @@ class GRUForecaster(Estimator):
 
     Each history is brought to one scale by itself (logarithm, season, level, noise), forecast by
     exponential smoothing, and read by the network, which answers with quantiles of what the
-    smoothing will miss. Half of its correction is added, or as much as held-back values ask for:
-    the mean of two forecasts that err in different ways. Any number of series, of any lengths, with
-    missing values, irregular time stamps and covariates.
+    smoothing will miss. A share of its correction is added, as much as held-back values ask for: a
+    mean of forecasts that err in different ways. Where nothing beats the last value, as with
+    prices, the last value is the forecast, and `notes_` says so. Any number of series, of any
+    lengths, with missing values, irregular time stamps and covariates.
 
     Frames are long: a row for each series and time stamp. They come back as they came: pandas,
     polars or pyarrow.
@@ -70,8 +72,9 @@ class GRUForecaster(Estimator):
         batch_size: windows in a batch.
         learning_rate: the highest.
         members: networks to train and average.
-        trust: share of the network's correction that is added, 0 to 1; when not given, a half, or
-            what forecasts the held-back end of the series clearly better.
+        trust: share of the network's correction that is added, 0 to 1; when not given, six tenths,
+            or what forecasts the held-back end of the series clearly better, and nothing where the
+            last value is the better forecast.
         log: take logarithms of histories that are positive throughout.
         season: remove seasonal indices before, and put them back after.
         trend: let the smoothed level drift along half of the linear trend.
@@ -197,6 +200,8 @@ class GRUForecaster(Estimator):
         watch = Watch(progress, checkpoint, resume)
         self.model_, self.networks_, self.history_ = fit_model(source, plan, watch)
         self.shape_ = plan.shape
+        if self.model_.reach < 1:
+            self.notes_.append(words_of_reach(self.model_.reach))
         if len(self.history_) == self.members:
             self.notes_.append(
                 "the series are too short to hold a part back: training was not validated, and "
