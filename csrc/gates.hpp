@@ -17,20 +17,26 @@ constexpr index saved_gates(int reset) {
   return reset == reset_after ? 4 : reset == reset_before ? 3 : 2;
 }
 
-// Calls f(unit, valid lanes, vector in the group's gate, group) for each vector of units.
+// One vector of units: its first unit, the units from there on, where it stands in a gate of its group,
+// and the group.
+struct Units {
+  index first, left, vector, group;
+};
+
+// Calls f for each vector of units of the groups [g0, g1).
 template <class T, class F>
-TIDEGATE_INLINE void for_units(index hidden, index group_begin, index group_end, F f) {
-  for (index g = group_begin; g < group_end; ++g)
+TIDEGATE_INLINE void for_units(index hidden, index g0, index g1, F f) {
+  for (index g = g0; g < g1; ++g)
     for (index u = 0; u < group_vectors; ++u) {
       const index unit = g * group<T> + u * lanes<T>;
       if (unit >= hidden) return;
-      f(unit, hidden - unit, u * lanes<T>, g);
+      f(Units{unit, hidden - unit, u * lanes<T>, g});
     }
 }
 
 template <class T>
-TIDEGATE_INLINE T* gate_at(T* row, index g, index gate, index gates, index vector) {
-  return row + (g * gates + gate) * group<T> + vector;
+TIDEGATE_INLINE T* gate_at(T* row, const Units& u, index gate, index gates) {
+  return row + (u.group * gates + gate) * group<T> + u.vector;
 }
 
 // Where the gates of one cell are kept (buffer layout) and shown (r, z, n by rows); null: nowhere.
@@ -39,88 +45,154 @@ struct GateSinks {
   T* saved;
   T* shown;
   index shown_gate;
+
+  TIDEGATE_INLINE void save(const Units& u, index gate, index gates, Vec<T> v) const {
+    if (saved) store(gate_at(saved, u, gate, gates), v);
+  }
+  TIDEGATE_INLINE void show(const Units& u, index gate, Vec<T> v) const {
+    if (shown) store_n(shown + gate * shown_gate + u.first, v, u.left);
+  }
+};
+
+// One row at one step: what its gates read and write. `next` may be `state`, and is null where only
+// the gates are wanted.
+template <class T>
+struct GateRow {
+  const T* x;
+  T* h;
+  const T* state;
+  T* next;
+  GateSinks<T> sinks;
+  const T* operand;  // before: what r multiplies, and the product of that
+  T* gated;
+  T* h_n;
+
+  TIDEGATE_INLINE void step(const Units& u, Vec<T> z, Vec<T> c) const {
+    if (next) store_n(next + u.first, fma(z, load_n(state + u.first, u.left) - c, c), u.left);
+  }
+};
+
+// Calls f.operator()<n>(i) for the rows [i, i + n), up to gate_rows of them at a time, whose gates are
+// computed side by side.
+template <int n = gate_rows, class F>
+TIDEGATE_INLINE void for_rows(index count, F f, index i = 0) {
+  for (; i + n <= count; i += n) f.template operator()<n>(i);
+  if constexpr (n > 1) for_rows<n / 2>(count, f, i);
+}
+
+// "after", from r and z before their sigmoid and the state's product in h_n.
+template <class T, int n>
+struct AfterGates {
+  Vec<T> r[n], z[n], c[n], h_n[n];
+
+  // c holds x_n.
+  TIDEGATE_INLINE void activate(const Vec<T> (&bias_hn)[n]) {
+    sigmoid_each<T>(r);
+    sigmoid_each<T>(z);
+    TIDEGATE_UNROLLED(i, 0, n) h_n[i] += bias_hn[i];
+    TIDEGATE_UNROLLED(i, 0, n) c[i] = fma(r[i], h_n[i], c[i]);
+    tanh_each<T>(c);
+  }
+  TIDEGATE_INLINE void write(int i, const GateRow<T>& row, const Units& u) const {
+    row.sinks.save(u, 0, 4, r[i]);
+    row.sinks.save(u, 1, 4, z[i]);
+    row.sinks.save(u, 2, 4, c[i]);
+    row.sinks.save(u, 3, 4, h_n[i]);
+    row.sinks.show(u, 0, r[i]);
+    row.sinks.show(u, 1, z[i]);
+    row.sinks.show(u, 2, c[i]);
+    row.step(u, z[i], c[i]);
+  }
 };
 
 template <class T>
-TIDEGATE_INLINE void show(const GateSinks<T>& sinks, index gate, index unit, index n, Vec<T> v) {
-  if (sinks.shown) store_n(sinks.shown + gate * sinks.shown_gate + unit, v, n);
-}
-
-template <class T>
-TIDEGATE_INLINE void keep_gate(const GateSinks<T>& sinks, index g, index gate, index gates,
-                               index vector, Vec<T> v) {
-  if (sinks.saved) store(gate_at(sinks.saved, g, gate, gates, vector), v);
-}
-
-// One vector of units of "after": `h_*` are the products of the state, `next` may be null when only
-// the gates are wanted; `state` and `next` may be the same row.
-template <class T>
-TIDEGATE_INLINE void gate_after(index unit, index n, index v, index g, Vec<T> h_r, Vec<T> h_z,
-                                Vec<T> h_c, const T* x, const T* bias_hn, const T* state, T* next,
-                                const GateSinks<T>& sinks) {
-  const auto r = sigmoid<T>(load(gate_at(x, g, 0, 3, v)) + h_r);
-  const auto z = sigmoid<T>(load(gate_at(x, g, 1, 3, v)) + h_z);
-  const auto h_n = h_c + load(bias_hn + unit);
-  const auto c = tanh<T>(fma(r, h_n, load(gate_at(x, g, 2, 3, v))));
-  keep_gate(sinks, g, 0, 4, v, r);
-  keep_gate(sinks, g, 1, 4, v, z);
-  keep_gate(sinks, g, 2, 4, v, c);
-  keep_gate(sinks, g, 3, 4, v, h_n);
-  show(sinks, 0, unit, n, r);
-  show(sinks, 1, unit, n, z);
-  show(sinks, 2, unit, n, c);
-  if (next) store_n(next + unit, fma(z, load_n(state + unit, n) - c, c), n);
-}
-
-template <class T>
-void gates_after(index hidden, index g0, index g1, const T* x, const T* h, const T* bias_hn,
-                 const T* state, T* next, const GateSinks<T>& sinks) {
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    gate_after(unit, n, v, g, load(gate_at(h, g, 0, 3, v)), load(gate_at(h, g, 1, 3, v)),
-               load(gate_at(h, g, 2, 3, v)), x, bias_hn, state, next, sinks);
+void gates_after(index hidden, index g0, index g1, const GateRow<T>* rows, index count,
+                 const T* bias_hn) {
+  for_rows(count, [&]<int n>(index first) {
+    const GateRow<T>* const row = rows + first;
+    for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+      AfterGates<T, n> gates;
+      Vec<T> bias[n];
+      TIDEGATE_UNROLLED(i, 0, n) {
+        const T *x = row[i].x, *h = row[i].h;
+        gates.r[i] = load(gate_at(x, u, 0, 3)) + load(gate_at(h, u, 0, 3));
+        gates.z[i] = load(gate_at(x, u, 1, 3)) + load(gate_at(h, u, 1, 3));
+        gates.c[i] = load(gate_at(x, u, 2, 3));
+        gates.h_n[i] = load(gate_at(h, u, 2, 3));
+        bias[i] = load(bias_hn + u.first);
+      }
+      gates.activate(bias);
+      TIDEGATE_UNROLLED(i, 0, n) gates.write(i, row[i], u);
+    });
   });
 }
 
-// First half of "before": r and z, left in h, and the gated state r * state.
+// First half of "before": r and z, left in h, and the gated operand.
 template <class T>
-void gates_before_reset(index hidden, index g0, index g1, const T* x, T* h, const T* state,
-                        T* gated, const GateSinks<T>& sinks) {
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = sigmoid<T>(load(gate_at(x, g, 0, 3, v)) + load(gate_at(h, g, 0, 2, v)));
-    const auto z = sigmoid<T>(load(gate_at(x, g, 1, 3, v)) + load(gate_at(h, g, 1, 2, v)));
-    store(gate_at(h, g, 1, 2, v), z);
-    keep_gate(sinks, g, 0, 3, v, r);
-    keep_gate(sinks, g, 1, 3, v, z);
-    show(sinks, 0, unit, n, r);
-    show(sinks, 1, unit, n, z);
-    store_n(gated + unit, r * load_n(state + unit, n), n);
+void gates_before_reset(index hidden, index g0, index g1, const GateRow<T>* rows, index count) {
+  for_rows(count, [&]<int n>(index first) {
+    const GateRow<T>* const row = rows + first;
+    for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+      Vec<T> r[n], z[n];
+      TIDEGATE_UNROLLED(i, 0, n) {
+        const T *x = row[i].x, *h = row[i].h;
+        r[i] = load(gate_at(x, u, 0, 3)) + load(gate_at(h, u, 0, 2));
+        z[i] = load(gate_at(x, u, 1, 3)) + load(gate_at(h, u, 1, 2));
+      }
+      sigmoid_each<T>(r);
+      sigmoid_each<T>(z);
+      TIDEGATE_UNROLLED(i, 0, n) {
+        store(gate_at(row[i].h, u, 1, 2), z[i]);
+        row[i].sinks.save(u, 0, 3, r[i]);
+        row[i].sinks.save(u, 1, 3, z[i]);
+        row[i].sinks.show(u, 0, r[i]);
+        row[i].sinks.show(u, 1, z[i]);
+        store_n(row[i].gated + u.first, r[i] * load_n(row[i].operand + u.first, u.left), u.left);
+      }
+    });
   });
 }
 
-// Second half: the candidate from the gated state's product h_n, and the next state.
+// Second half: the candidate from the gated operand's product h_n, and the next state.
 template <class T>
-void gates_before(index hidden, index g0, index g1, const T* x, const T* h, const T* h_n,
-                  const T* state, T* next, const GateSinks<T>& sinks) {
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto c = tanh<T>(load(gate_at(x, g, 2, 3, v)) + load(h_n + unit));
-    keep_gate(sinks, g, 2, 3, v, c);
-    show(sinks, 2, unit, n, c);
-    const auto z = load(gate_at(h, g, 1, 2, v));
-    if (next) store_n(next + unit, fma(z, load_n(state + unit, n) - c, c), n);
+void gates_before(index hidden, index g0, index g1, const GateRow<T>* rows, index count) {
+  for_rows(count, [&]<int n>(index first) {
+    const GateRow<T>* const row = rows + first;
+    for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+      Vec<T> c[n];
+      TIDEGATE_UNROLLED(i, 0, n)
+      c[i] = load(gate_at(row[i].x, u, 2, 3)) + load(row[i].h_n + u.first);
+      tanh_each<T>(c);
+      TIDEGATE_UNROLLED(i, 0, n) {
+        row[i].sinks.save(u, 2, 3, c[i]);
+        row[i].sinks.show(u, 2, c[i]);
+        row[i].step(u, load(gate_at(row[i].h, u, 1, 2)), c[i]);
+      }
+    });
   });
 }
 
 template <class T>
-void gates_none(index hidden, index g0, index g1, const T* x, const T* h, const T* state, T* next,
-                const GateSinks<T>& sinks) {
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto z = sigmoid<T>(load(gate_at(x, g, 0, 2, v)) + load(gate_at(h, g, 0, 2, v)));
-    const auto c = tanh<T>(load(gate_at(x, g, 1, 2, v)) + load(gate_at(h, g, 1, 2, v)));
-    keep_gate(sinks, g, 0, 2, v, z);
-    keep_gate(sinks, g, 1, 2, v, c);
-    show(sinks, 0, unit, n, z);
-    show(sinks, 1, unit, n, c);
-    if (next) store_n(next + unit, fma(z, load_n(state + unit, n) - c, c), n);
+void gates_none(index hidden, index g0, index g1, const GateRow<T>* rows, index count) {
+  for_rows(count, [&]<int n>(index first) {
+    const GateRow<T>* const row = rows + first;
+    for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+      Vec<T> z[n], c[n];
+      TIDEGATE_UNROLLED(i, 0, n) {
+        const T *x = row[i].x, *h = row[i].h;
+        z[i] = load(gate_at(x, u, 0, 2)) + load(gate_at(h, u, 0, 2));
+        c[i] = load(gate_at(x, u, 1, 2)) + load(gate_at(h, u, 1, 2));
+      }
+      sigmoid_each<T>(z);
+      tanh_each<T>(c);
+      TIDEGATE_UNROLLED(i, 0, n) {
+        row[i].sinks.save(u, 0, 2, z[i]);
+        row[i].sinks.save(u, 1, 2, c[i]);
+        row[i].sinks.show(u, 0, z[i]);
+        row[i].sinks.show(u, 1, c[i]);
+        row[i].step(u, z[i], c[i]);
+      }
+    });
   });
 }
 
@@ -131,11 +203,11 @@ struct CellGradients {
   const T* d_gates;  // of r, z, n as values
   index d_gates_gate;
 
-  TIDEGATE_INLINE Vec<T> output(index unit, index n) const {
-    return d_output ? load_n(d_output + unit, n) : Vec<T>{};
+  TIDEGATE_INLINE Vec<T> output(const Units& u) const {
+    return d_output ? load_n(d_output + u.first, u.left) : Vec<T>{};
   }
-  TIDEGATE_INLINE Vec<T> gate(index gate, index unit, index n) const {
-    return d_gates ? load_n(d_gates + gate * d_gates_gate + unit, n) : Vec<T>{};
+  TIDEGATE_INLINE Vec<T> gate(index gate, const Units& u) const {
+    return d_gates ? load_n(d_gates + gate * d_gates_gate + u.first, u.left) : Vec<T>{};
   }
 };
 
@@ -148,22 +220,23 @@ template <class T>
 void backward_after(index hidden, index g0, index g1, const T* saved, const T* state,
                     const CellGradients<T>& from, T* d_state, T* d_x, T* d_h) {
   const Vec<T> one = broadcast(T(1));
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = load_n(gate_at(saved, g, 0, 4, v), n), z = load_n(gate_at(saved, g, 1, 4, v), n);
-    const auto c = load_n(gate_at(saved, g, 2, 4, v), n),
-               h_n = load_n(gate_at(saved, g, 3, 4, v), n);
-    const auto d = load(d_state + unit) + from.output(unit, n);
+  for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+    const auto r = load_n(gate_at(saved, u, 0, 4), u.left),
+               z = load_n(gate_at(saved, u, 1, 4), u.left);
+    const auto c = load_n(gate_at(saved, u, 2, 4), u.left),
+               h_n = load_n(gate_at(saved, u, 3, 4), u.left);
+    const auto d = load(d_state + u.first) + from.output(u);
     const auto carried = z * d;
-    const auto d_c = (d - carried + from.gate(2, unit, n)) * fnma(c, c, one);
-    const auto d_z = fma(d, load_n(state + unit, n) - c, from.gate(1, unit, n)) * (z * (one - z));
-    const auto d_r = fma(d_c, h_n, from.gate(0, unit, n)) * (r * (one - r));
-    store(gate_at(d_x, g, 0, 3, v), d_r);
-    store(gate_at(d_x, g, 1, 3, v), d_z);
-    store(gate_at(d_x, g, 2, 3, v), d_c);
-    store(gate_at(d_h, g, 0, 3, v), d_r);
-    store(gate_at(d_h, g, 1, 3, v), d_z);
-    store(gate_at(d_h, g, 2, 3, v), d_c * r);
-    store(d_state + unit, carried);
+    const auto d_c = (d - carried + from.gate(2, u)) * fnma(c, c, one);
+    const auto d_z = fma(d, load_n(state + u.first, u.left) - c, from.gate(1, u)) * (z * (one - z));
+    const auto d_r = fma(d_c, h_n, from.gate(0, u)) * (r * (one - r));
+    store(gate_at(d_x, u, 0, 3), d_r);
+    store(gate_at(d_x, u, 1, 3), d_z);
+    store(gate_at(d_x, u, 2, 3), d_c);
+    store(gate_at(d_h, u, 0, 3), d_r);
+    store(gate_at(d_h, u, 1, 3), d_z);
+    store(gate_at(d_h, u, 2, 3), d_c * r);
+    store(d_state + u.first, carried);
   });
 }
 
@@ -172,17 +245,18 @@ template <class T>
 void backward_before(index hidden, index g0, index g1, const T* saved, const T* state,
                      const CellGradients<T>& from, T* d_state, T* d_x, T* d_rz, T* d_n) {
   const Vec<T> one = broadcast(T(1));
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto z = load_n(gate_at(saved, g, 1, 3, v), n), c = load_n(gate_at(saved, g, 2, 3, v), n);
-    const auto d = load(d_state + unit) + from.output(unit, n);
+  for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+    const auto z = load_n(gate_at(saved, u, 1, 3), u.left),
+               c = load_n(gate_at(saved, u, 2, 3), u.left);
+    const auto d = load(d_state + u.first) + from.output(u);
     const auto carried = z * d;
-    const auto d_c = (d - carried + from.gate(2, unit, n)) * fnma(c, c, one);
-    const auto d_z = fma(d, load_n(state + unit, n) - c, from.gate(1, unit, n)) * (z * (one - z));
-    store(gate_at(d_x, g, 1, 3, v), d_z);
-    store(gate_at(d_x, g, 2, 3, v), d_c);
-    store(gate_at(d_rz, g, 1, 2, v), d_z);
-    store(d_n + unit, d_c);
-    store(d_state + unit, carried);
+    const auto d_c = (d - carried + from.gate(2, u)) * fnma(c, c, one);
+    const auto d_z = fma(d, load_n(state + u.first, u.left) - c, from.gate(1, u)) * (z * (one - z));
+    store(gate_at(d_x, u, 1, 3), d_z);
+    store(gate_at(d_x, u, 2, 3), d_c);
+    store(gate_at(d_rz, u, 1, 2), d_z);
+    store(d_n + u.first, d_c);
+    store(d_state + u.first, carried);
   });
 }
 
@@ -192,12 +266,12 @@ template <class T>
 void backward_before_reset(index hidden, index g0, index g1, const T* saved, const T* state,
                            const CellGradients<T>& from, T* d_gated, T* d_x, T* d_rz) {
   const Vec<T> one = broadcast(T(1));
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto r = load_n(gate_at(saved, g, 0, 3, v), n), d = load(d_gated + unit);
-    const auto d_r = fma(d, load_n(state + unit, n), from.gate(0, unit, n)) * (r * (one - r));
-    store(gate_at(d_x, g, 0, 3, v), d_r);
-    store(gate_at(d_rz, g, 0, 2, v), d_r);
-    store(d_gated + unit, r * d);
+  for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+    const auto r = load_n(gate_at(saved, u, 0, 3), u.left), d = load(d_gated + u.first);
+    const auto d_r = fma(d, load_n(state + u.first, u.left), from.gate(0, u)) * (r * (one - r));
+    store(gate_at(d_x, u, 0, 3), d_r);
+    store(gate_at(d_rz, u, 0, 2), d_r);
+    store(d_gated + u.first, r * d);
   });
 }
 
@@ -205,15 +279,16 @@ template <class T>
 void backward_none(index hidden, index g0, index g1, const T* saved, const T* state,
                    const CellGradients<T>& from, T* d_state, T* d_x) {
   const Vec<T> one = broadcast(T(1));
-  for_units<T>(hidden, g0, g1, [&](index unit, index n, index v, index g) {
-    const auto z = load_n(gate_at(saved, g, 0, 2, v), n), c = load_n(gate_at(saved, g, 1, 2, v), n);
-    const auto d = load(d_state + unit) + from.output(unit, n);
+  for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+    const auto z = load_n(gate_at(saved, u, 0, 2), u.left),
+               c = load_n(gate_at(saved, u, 1, 2), u.left);
+    const auto d = load(d_state + u.first) + from.output(u);
     const auto carried = z * d;
-    const auto d_c = (d - carried + from.gate(1, unit, n)) * fnma(c, c, one);
-    const auto d_z = fma(d, load_n(state + unit, n) - c, from.gate(0, unit, n)) * (z * (one - z));
-    store(gate_at(d_x, g, 0, 2, v), d_z);
-    store(gate_at(d_x, g, 1, 2, v), d_c);
-    store(d_state + unit, carried);
+    const auto d_c = (d - carried + from.gate(1, u)) * fnma(c, c, one);
+    const auto d_z = fma(d, load_n(state + u.first, u.left) - c, from.gate(0, u)) * (z * (one - z));
+    store(gate_at(d_x, u, 0, 2), d_z);
+    store(gate_at(d_x, u, 1, 2), d_c);
+    store(d_state + u.first, carried);
   });
 }
 

@@ -15,14 +15,17 @@ template <class T, class S>
 struct OneRow {
   const Panels<T, S>& w;  // columns [group][gate][unit]
   index hidden;
-  const T* operand;  // what meets the weights
-  T* h;  // products of the blocks of k so far
-  const T* x;
   const T* bias_hn;
-  const T* state;
-  T* next;
-  const GateSinks<T>& sinks;
+  const GateRow<T>& row;  // its h: products of the blocks of k so far
 };
+
+// The i-th vector of units from group g on.
+template <class T, class S>
+TIDEGATE_INLINE Units units(const OneRow<T, S>& a, index g, index i) {
+  const index at = g + i / group_vectors, vector = i % group_vectors * lanes<T>;
+  const index first = at * group<T> + vector;
+  return {first, a.hidden - first, vector, at};
+}
 
 // The groups [g, g + groups) over k in [k0, k0 + count).
 template <int groups, class T, class S>
@@ -31,7 +34,7 @@ TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, in
   constexpr int vectors = groups * 3 * group_vectors;
   const index w_row = width * size, w_panel = w_row * a.w.k;
   const S* w = a.w.data + g * (3 * group_vectors / width) * w_panel + k0 * w_row;
-  const T* in = a.operand + k0;
+  const T* in = a.row.operand + k0;
   Vec<T> sum[vectors];
   TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = Vec<T>{};
   for (index k = 0; k < count; ++k, w += w_row) {
@@ -39,7 +42,7 @@ TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, in
     TIDEGATE_UNROLLED(v, 0, vectors)
     sum[v] = fma(value, load_weight(w + v / width * w_panel + v % width * size), sum[v]);
   }
-  T* h = a.h + g * 3 * group<T>;
+  T* h = a.row.h + g * 3 * group<T>;
   TIDEGATE_UNROLLED(v, 0, vectors) {
     if constexpr (std::is_same_v<S, Int8>)
       sum[v] = sum[v] * load(a.w.scale + (g * 3 * group_vectors + v) * size);
@@ -49,13 +52,22 @@ TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, in
     TIDEGATE_UNROLLED(v, 0, vectors) store(h + v * size, sum[v]);
     return;
   }
-  TIDEGATE_UNROLLED(i, 0, groups)
-  TIDEGATE_UNROLLED(u, 0, group_vectors) {
-    const Vec<T>* of_gate = sum + i * 3 * group_vectors + u;
-    const index unit = (g + i) * group<T> + u * size;
-    if (unit < a.hidden)
-      gate_after(unit, a.hidden - unit, index(u * size), g + i, of_gate[0], of_gate[group_vectors],
-                 of_gate[2 * group_vectors], a.x, a.bias_hn, a.state, a.next, a.sinks);
+  constexpr int cells = groups * group_vectors;
+  AfterGates<T, cells> gates;
+  Vec<T> bias[cells];
+  TIDEGATE_UNROLLED(i, 0, cells) {
+    const Units u = units<T>(a, g, i);
+    const Vec<T>* of_gate = sum + i / group_vectors * 3 * group_vectors + i % group_vectors;
+    gates.r[i] = load(gate_at(a.row.x, u, 0, 3)) + of_gate[0];
+    gates.z[i] = load(gate_at(a.row.x, u, 1, 3)) + of_gate[group_vectors];
+    gates.c[i] = load(gate_at(a.row.x, u, 2, 3));
+    gates.h_n[i] = of_gate[2 * group_vectors];
+    bias[i] = load(a.bias_hn + u.first);
+  }
+  gates.activate(bias);
+  TIDEGATE_UNROLLED(i, 0, cells) {
+    const Units u = units<T>(a, g, i);
+    if (u.left > 0) gates.write(i, a.row, u);
   }
 }
 

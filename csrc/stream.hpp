@@ -21,9 +21,9 @@ TIDEGATE_INLINE T sum_lanes(Vec<T> v) {
 template <class T>
 TIDEGATE_INLINE Vec<T> exponential(Vec<T> x) {  // 0 below the smallest normal number
   const Vec<T> limit = broadcast(exp_limit<T>);
-  Vec<T> scale, expm1;
-  exp_parts<T>(max(-limit, min(limit, x)), scale, expm1);
-  return where_less(x, -limit, Vec<T>{}, fma(scale, expm1, scale));
+  Vec<T> y[] = {max(-limit, min(limit, x))}, scale[1], expm1[1];
+  exp_parts<T>(y, scale, expm1);
+  return where_less(x, -limit, Vec<T>{}, fma(*scale, *expm1, *scale));
 }
 
 // ---- heads ---------------------------------------------------------------------------------
@@ -146,9 +146,9 @@ void activate(const StreamOp<T>& op, const T* x, T* y) {
       return each(n, x, y, [&](Vec<T> v) { return where_less(v, zero, alpha * v, v); });
     case act_elu:
       return each(n, x, y, [&](Vec<T> v) {
-        Vec<T> scale, expm1;
-        exp_parts<T>(max(broadcast(-exp_limit<T>), min(zero, v)), scale, expm1);
-        return where_less(v, zero, alpha * fma(scale, expm1, scale - one), v);
+        Vec<T> y[] = {max(broadcast(-exp_limit<T>), min(zero, v))}, scale[1], expm1[1];
+        exp_parts<T>(y, scale, expm1);
+        return where_less(v, zero, alpha * fma(*scale, *expm1, *scale - one), v);
       });
     case act_tanh:
       return each(n, x, y, [](Vec<T> v) { return tanh<T>(v); });
@@ -177,6 +177,7 @@ struct StreamBuffers {
   T* rows[2];  // what layers give, in turns
   T *x_gates, *h_gates, *h_n, *gated;
   const T **in, **states, **gated_rows;
+  GateRow<T>* gate_rows;
 
   StreamBuffers(const StreamPlan<T>& plan, Arena& arena) {
     const index n = stream_block;
@@ -189,6 +190,7 @@ struct StreamBuffers {
     in = take<const T*>(arena, n);
     states = take<const T*>(arena, n);
     gated_rows = take<const T*>(arena, n);
+    gate_rows = take<GateRow<T>>(arena, n);
   }
 };
 
@@ -197,32 +199,25 @@ void stream_gru_stored(const StreamOp<T>& op, index row, index rows, const Strea
   const Layout<T, S> l(*op.gru);
   const index hidden = l.shape.hidden, groups = l.width / group<T>;
   const bool before = l.shape.reset == reset_before;
-  const index x_row = l.gates * l.width, h_row = (before ? 2 : l.gates) * l.width;
+  const index x_row = l.gates * l.width, h_row = l.hh_gates * l.width;
   T* const state = op.state + row * hidden;
-  const T* none = nullptr;
-  const GateSinks<T> nowhere{nullptr, nullptr, 0};
-  for (index i = 0; i < rows; ++i) b.states[i] = state + i * hidden;
-  product(l.ih, 0, l.ih.vectors, rows, b.in, b.x_gates, x_row, l.bias_x, 0);
-  product(l.hh, 0, l.hh.vectors, rows, b.states, b.h_gates, h_row, none, 0);
-  if (before) {
-    for (index i = 0; i < rows; ++i) {
-      b.gated_rows[i] = b.gated + i * l.width;
-      gates_before_reset(hidden, 0, groups, b.x_gates + i * x_row, b.h_gates + i * h_row,
-                         b.states[i], b.gated + i * l.width, nowhere);
-    }
-    product(l.hh_n, 0, l.hh_n.vectors, rows, b.gated_rows, b.h_n, l.width, none, 0);
-  }
   for (index i = 0; i < rows; ++i) {
-    const T *x = b.x_gates + i * x_row, *h = b.h_gates + i * h_row;
-    T* next = state + i * hidden;
-    if (before)
-      gates_before(hidden, 0, groups, x, h, b.h_n + i * l.width, next, next, nowhere);
-    else if (l.shape.reset == reset_after)
-      gates_after(hidden, 0, groups, x, h, l.bias_hn, next, next, nowhere);
-    else
-      gates_none(hidden, 0, groups, x, h, next, next, nowhere);
-    b.in[i] = next;
+    T *const next = state + i * hidden, *const gated = b.gated + i * l.width;
+    b.states[i] = next;
+    b.gated_rows[i] = gated;
+    b.gate_rows[i] = {b.x_gates + i * x_row,
+                      b.h_gates + i * h_row,
+                      next,
+                      next,
+                      {nullptr, nullptr, 0},
+                      next,
+                      gated,
+                      b.h_n + i * l.width};
   }
+  product(l.ih, 0, l.ih.vectors, rows, b.in, b.x_gates, x_row, l.bias_x, 0);
+  recurrent_gates(l, 0, groups, rows, b.states, b.gate_rows);
+  if (before) candidate_gates(l, 0, groups, rows, b.gated_rows, b.gate_rows);
+  for (index i = 0; i < rows; ++i) b.in[i] = state + i * hidden;
 }
 
 template <class T>

@@ -1,0 +1,165 @@
+// The recurrence forward over a sequence, for one thread's slice of the work: see gru.hpp.
+#pragma once
+
+#include "one_row.hpp"
+#include "places.hpp"
+#include "step.hpp"
+#include "threads.hpp"
+
+namespace tidegate::TIDEGATE_ISA {
+
+template <class T>
+struct ForwardBuffers {
+  index chunk;
+  T *x_gates, *h_gates, *h_n, *kept, *masked, *gated, *zeros;
+  const T **inputs, **operands, **gated_rows;
+  GateRow<T>* gate_rows;
+
+  // `gated` is shared between threads that split the units: each writes its part of r * h.
+  ForwardBuffers(const Call<T>& c, const Slice& s, Arena& arena, Arena& shared) {
+    const Layout<T> l(c.weights->shape, nullptr, false);  // sizes alone
+    const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
+    const bool before = l.shape.reset == reset_before;
+    chunk = chunk_steps(l, s, steps);
+    x_gates = take<T>(arena, chunk * n * l.gates * l.width);
+    h_gates = take<T>(arena, n * l.gates * l.width);
+    h_n = take<T>(arena, before ? n * l.width : 0);
+    kept = take<T>(arena, c.keep ? n * hidden : 0);
+    masked = take<T>(arena, c.mask ? n * hidden : 0);
+    zeros = take<T>(arena, c.h_0 ? 0 : hidden);
+    gated = take<T>(s.by_units ? shared : arena, before ? n * hidden : 0);
+    inputs = take<const T*>(arena, chunk * n);
+    operands = take<const T*>(arena, n);
+    gated_rows = take<const T*>(arena, before ? n : 0);
+    gate_rows = take<GateRow<T>>(arena, n);
+  }
+};
+
+template <class T>
+std::size_t forward_scratch(const Call<T>& c, const Slice& s) {
+  Arena arena{}, shared{};
+  ForwardBuffers<T>(c, s, arena, shared);
+  return arena.used;
+}
+
+template <class T>
+std::size_t forward_shared(const Call<T>& c, const Slice& s) {
+  Arena arena{}, shared{};
+  ForwardBuffers<T>(c, s, arena, shared);
+  return shared.used;
+}
+
+// W_i x + b_i of some cells, for some vectors of gates; of tokens, columns of W_i.
+template <class T, class S>
+void input_product(const Call<T>& c, const Layout<T, S>& l, index v0, index v1, index cells,
+                   const T* const* inputs, T* x_gates, index x_row) {
+  const T* bias = l.bias_x;
+  if constexpr (std::is_same_v<T, S>)
+    if (c.tokens) return gather(l.ih, v0, v1, cells, inputs, bias, x_gates, x_row);
+  product(l.ih, v0, v1, cells, inputs, x_gates, x_row, bias, 0);
+}
+
+// What the rows read and write at a step.
+template <class T, class S>
+void list_rows(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b, index step,
+               index rows, const T* x_gates) {
+  const index hidden = l.shape.hidden, x_row = l.gates * l.width, h_row = l.hh_gates * l.width;
+  for (index i = 0; i < rows; ++i) {
+    const auto o = apply_keep_and_mask(at, step, i, at.state(step, i, b.zeros), b.kept + i * hidden,
+                                       b.masked + i * hidden);
+    T* gated = b.gated + i * hidden;
+    b.operands[i] = o.operand;
+    b.gate_rows[i] = {x_gates + i * x_row,
+                      b.h_gates + i * h_row,
+                      o.carried,
+                      at.output(step, i),
+                      at.sinks(step, i, at.saved(step, i)),
+                      o.operand,
+                      gated,
+                      b.h_n + i * l.width};
+    if (l.shape.reset == reset_before) b.gated_rows[i] = gated;
+    if (at.s.by_units)  // the others' units are in their caches: ask for all lines at once
+      for (index u = 0; u < hidden; u += 64 / index(sizeof(T))) __builtin_prefetch(o.operand + u);
+  }
+}
+
+template <class T, class S>
+void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
+                  index step, index rows, const T* x_gates, Slice& s) {
+  const index hidden = l.shape.hidden, g0 = s.group_begin, g1 = s.group_end;
+  const int reset = l.shape.reset;
+  list_rows(at, l, b, step, rows, x_gates);
+  if (rows == 1 && reset == reset_after) {
+    one_row_after(OneRow<T, S>{l.hh, hidden, l.bias_hn, b.gate_rows[0]}, g0, g1, step % 2 == 1);
+  } else {
+    recurrent_gates(l, g0, g1, rows, b.operands, b.gate_rows);
+    if (reset == reset_before) {
+      if (s.by_units) wait(s);
+      candidate_gates(l, g0, g1, rows, b.gated_rows, b.gate_rows);
+    }
+  }
+  if (at.c.zone)
+    for (index i = 0; i < rows; ++i) stay(at, step, i, b.gate_rows[i].state, b.gate_rows[i].next);
+}
+
+// The state at each row's own end, and zeros past it.
+template <class T>
+void finish_rows(const Places<T>& at, const T* zeros) {
+  const Call<T>& c = at.c;
+  const index begin = at.unit_begin(), count = at.unit_end() - begin;
+  const index gates = c.gates ? gates_of(c.weights->shape.reset) : 0;
+  for (index i = 0; i < at.s.count; ++i) {
+    const index length = at.s.lengths[i];
+    const T* last = at.state(length, i, zeros);
+    T* h_n = c.h_n + at.row(i) * c.weights->shape.hidden;
+    if (h_n != last) __builtin_memmove(h_n + begin, last + begin, count * sizeof(T));
+    if (c.offsets) continue;
+    for (index t = length; t < c.time; ++t) {
+      const index cell = t * c.output_time + at.row(i) * c.output_batch + begin;
+      clear(c.output + cell, count);
+      for (index gate = 0; gate < gates; ++gate) clear(c.gates + gate * c.gates_gate + cell, count);
+    }
+  }
+}
+
+template <class T, class S>
+void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
+  const Layout<T, S> l(*c.weights);
+  const ForwardBuffers<T> b(c, s, arena, shared);
+  const Places<T> at{c, s};
+  if (!c.h_0) clear(b.zeros, l.shape.hidden);
+  const index per_group = l.gates * group_vectors, x_row = l.gates * l.width;
+  const index steps = at.steps();
+  index rows = s.count;
+  for (index begin = 0; begin < steps; begin += b.chunk) {
+    const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
+    index cells = 0;
+    for (index step = begin; step < end; ++step) {
+      rows = at.alive(step, rows);
+      for (index i = 0; i < rows; ++i) b.inputs[cells++] = at.x(step, i);
+    }
+    input_product(c, l, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs,
+                  b.x_gates, x_row);
+    const T* x_gates = b.x_gates;
+    rows = at.alive(begin, s.count);
+    for (index step = begin; step < end; ++step) {
+      rows = at.alive(step, rows);
+      forward_step(at, l, b, step, rows, x_gates, s);
+      x_gates += rows * x_row;
+      if (s.by_units && step + 1 < steps) wait(s);
+    }
+  }
+  finish_rows(at, b.zeros);
+}
+
+template <class T>
+void forward(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
+  if constexpr (sizeof(T) == 4) {
+    const int storage = c.weights->storage;
+    if (storage == stored_bfloat16) return forward_stored<T, BFloat16>(c, s, arena, shared);
+    if (storage == stored_int8) return forward_stored<T, Int8>(c, s, arena, shared);
+  }
+  forward_stored<T, T>(c, s, arena, shared);
+}
+
+}  // namespace tidegate::TIDEGATE_ISA
