@@ -1,5 +1,8 @@
 """Models to make pages of: series, and a Persian text."""
 
+import json
+import re
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,6 +12,12 @@ from tidegate.nn import GRU
 from tidegate.train import History
 
 SENTENCE = "دانش آموزان این مدرسه که سال گذشته در مسابقات کشور شرکت کرده بودند دست پیدا کردند"
+
+
+def data_of(made) -> dict:
+    """What a page's script draws from."""
+    (text,) = re.findall(r'id="gates">(.*?)</script>', made.html, re.S)
+    return json.loads(text)
 
 
 class Reader(nn.Module):
@@ -42,6 +51,7 @@ def a_text(text: str = SENTENCE) -> Inspectable:
         labels=[words],
         tokens=True,
         outcomes=[choices],
+        foresees=True,
         score=lambda result, t: result[:, t].log_softmax(-1).max(-1).values,
         score_words="the log-probability of the likeliest next word",
         loss=lambda result: nn.functional.cross_entropy(result[0, :-1], tokens[0, 1:]),

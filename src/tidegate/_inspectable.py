@@ -60,6 +60,19 @@ class Choices:
     truth: str | None = None
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers that came out of a row: one for all of it, or one a step.
+
+    Attributes:
+        values: one, or as many as the row has steps.
+        truth: what came, where that is known.
+    """
+
+    values: np.ndarray
+    truth: np.ndarray | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inspectable:
     """A network, an input of it, and words for both.
@@ -72,10 +85,12 @@ class Inspectable:
         names: of the rows, such as the ids of series; none for a single text.
         tokens: the labels are pieces of a text, to be read one after the other.
         values: (rows, time) the series at each step in its own units; NaN where not known.
-        outcomes: for each row what came out: one `Ahead`, or `Choices`, one or more.
+        outcomes: for each row what came out: one `Ahead`, one `Numbers`, or `Choices`, one or more.
+        foresees: the choices are of what comes after a step, not of the step itself.
         score: from the module's result and a step (-1 for the last) to one number a row, whose
             origin is traced back to the steps of the input.
         score_words: that number in words: "the median forecast one month ahead".
+        score_step: the step that is asked about where nothing is said.
         loss: from the module's result to the loss, one number; None where no truth is known.
         history: of each training, by name.
         notes: what a reader should know, a sentence each.
@@ -88,9 +103,11 @@ class Inspectable:
     names: Sequence[str] | None = None
     tokens: bool = False
     values: np.ndarray | None = None
-    outcomes: Sequence[Ahead | Sequence[Choices]] | None = None
+    outcomes: Sequence[Ahead | Numbers | Sequence[Choices]] | None = None
+    foresees: bool = False
     score: Callable[[Any, int], Tensor] | None = None
     score_words: str = "the output"
+    score_step: int = -1
     loss: Callable[[Any], Tensor] | None = None
     history: dict[str, History] | None = None
     notes: Sequence[str] = ()

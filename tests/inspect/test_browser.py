@@ -143,3 +143,28 @@ def test_a_word_can_be_pointed_at(browser, pages):
     browser.run("document.getElementById('words').children[4].click()")
     assert "token 5 of" in readout(browser)
     assert browser.errors == []
+
+
+def test_pointing_at_a_token_shows_what_the_model_expects_after_it(browser, pages):
+    item = a_text()
+    browser.open(pages["text"], DESK)
+    browser.run("document.getElementById('words').children[4].click()")
+    said = readout(browser)
+    assert "What the model expects next:" in said
+    wanted = item.outcomes[0][4]
+    shown = browser.run("[...document.querySelectorAll('#readout .choice')].map(c => c.innerText)")
+    assert len(shown) == 3
+    for line, name, chance in zip(shown, wanted.names, wanted.chances, strict=True):
+        assert name in line
+        assert f"{round(100 * chance)}%" in line
+    came = wanted.truth
+    other = browser.run("document.querySelector('#readout').innerText.includes('is not among')")
+    assert other == (came not in wanted.names)
+    browser.run("document.getElementById('field').focus()")
+    browser.press("ArrowLeft")
+    spoken = browser.run("document.getElementById('said').textContent")
+    assert f"Likeliest next: {item.outcomes[0][5].names[0]}" in spoken
+    browser.open(pages["series"], DESK)
+    browser.run("window.gateReport.choose(3, -1, true)")
+    assert "expects next" not in readout(browser)
+    assert browser.errors == []

@@ -1,8 +1,8 @@
 """The page as text: what it holds, how large it is, and that it says only what was measured."""
 
 import html.parser
-import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from inspect_cases import a_text, series
+from inspect_cases import a_text, data_of, series
+from tidegate._inspectable import Choices, Numbers
 from tidegate.errors import InputError
-from tidegate.inspect import report
+from tidegate.inspect import gates, memory, report
 from tidegate.inspect._backtest import judge
+from tidegate.inspect._calibration import calibration_of
 from tidegate.inspect._heat import right_to_left
+from tidegate.language import LanguageModel
 from tidegate.nn import GRU
 
 VOID = {"meta", "link", "input", "br", "rect", "path", "polygon"}
@@ -41,11 +44,6 @@ class Outline(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] in ("h1", "h2"):
             self.headings.append(data)
-
-
-def data_of(made) -> dict:
-    (text,) = re.findall(r'id="gates">(.*?)</script>', made.html, re.S)
-    return json.loads(text)
 
 
 def test_a_page_of_series_has_every_section():
@@ -194,3 +192,63 @@ def test_a_backtest_is_judged_step_by_step_and_band_by_band():
     assert "the 80% band held 75%" in page
     with pytest.raises(InputError, match="no column 'cutoff'"):
         judge(backtest().drop(columns="cutoff"))
+
+
+def test_a_backtest_of_several_series_that_share_an_origin_is_judged_by_step():
+    several = pd.concat(
+        backtest().assign(
+            unique_id=name, y=lambda df, by=by: by * df.y, GRU=lambda df, by=by: by * df.GRU
+        )
+        for name, by in (("small", 1), ("large", 1000))
+    )
+    found = judge(several.sort_values("cutoff", kind="stable"))  # by origin, not by series
+    size = backtest().y.abs().mean()
+    np.testing.assert_allclose(found.error, np.array([1, 10, 100]) / size)
+    assert found.relative
+    assert (found.forecasts, found.origins) == (24, 8)
+
+
+def test_answers_that_are_too_sure_are_found():
+    sure = [[Choices(["a", "b"], [0.9, 0.1], truth="a" if i % 2 else "b")] for i in range(100)]
+    found = calibration_of(replace(series(), outcomes=sure))
+    assert (found.count, found.right) == (100, 0.5)
+    np.testing.assert_allclose(found.promised, 0.9)
+    made = report(replace(series(100, 5), outcomes=sure))
+    heads = [finding.head for finding in made.findings]
+    assert "It is more sure than it is right." in heads
+    assert "100 answers, in 5 groups: 50% were right" in made.html
+    fair = [
+        [Choices(["a", "b"], [0.9, 0.1], truth="b" if i % 10 == 0 else "a")] for i in range(100)
+    ]
+    said = report(replace(series(100, 5), outcomes=fair)).findings
+    assert not [finding for finding in said if "sure" in finding.head]
+    assert calibration_of(replace(series(), outcomes=sure[:39])) is None
+
+
+def test_numbers_that_came_out_are_shown_beside_what_came():
+    each = [Numbers(np.arange(24.0), np.arange(24.0) + 1)] * 3
+    assert (
+        "answers from 0 to 23, 23 at the last step" in report(replace(series(), outcomes=each)).html
+    )
+    one = [Numbers(np.array([0.25]), np.array([0.75]))] * 3
+    assert (
+        '<td dir="auto">0.25</td><td dir="auto">0.75</td>'
+        in report(replace(series(), outcomes=one)).html
+    )
+
+
+def test_an_estimator_is_not_told_to_initialise_what_it_makes_itself():
+    text = "the tide comes in and the tide goes out\n" * 30
+    model = LanguageModel("words", hidden_size=8, steps=2, batch_size=2).fit(text)
+    found = [f for f in report(model, text[:200]).findings if "dies" in f.head]
+    assert found
+    assert not any("chrono" in str(finding) for finding in found)
+
+
+def test_what_no_memory_could_hold_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("tidegate.inspect._replay.MOST", 1000)
+    sentence = r"x has 300 steps of 1 row, .* the gates of 16 units: .* its last 62 steps"
+    for look in (gates, memory):
+        with pytest.raises(ValueError, match=sentence):
+            look(GRU(1, 8, 2), torch.zeros(300, 1, 1))
+    gates(GRU(1, 8, 2), torch.zeros(62, 1, 1))

@@ -431,7 +431,8 @@ def test_inspection_sees_the_same_gates():
     assert choices[3].truth == text[3]
     likeliest = scores[0, 3].softmax(-1).max().item()
     assert choices[3].chances[0] == pytest.approx(likeliest, abs=1e-5)
-    assert np.exp(item.score(scores, 3).item()) == pytest.approx(likeliest, abs=1e-5)
+    odds = likeliest / (1 - likeliest)
+    assert np.exp(item.score(scores, 3).item()) == pytest.approx(odds, abs=1e-4)
     mean = -model.score(text).log_probs.mean()
     assert item.loss(scores).item() == pytest.approx(mean, abs=1e-4)
     assert model._inspectable(None).labels[0][0] == "⏎"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .._inspectable import Choices, Inspectable
+from .._inspectable import Choices, Inspectable, Numbers
 from .._sequences import NumberReader
 from ._network import EACH_STEP
 
@@ -48,7 +48,9 @@ def look_into(
     lengths = torch.from_numpy(batch.lengths)
     notes = [] if count == 1 else [f"This is the first of {count} networks, whose mean it is."]
     names = None if inputs.frame is None else inputs.frame.ids
-    outcomes = score = loss = None
+    outcomes: Any = _numbers(model, inputs, truth) if classes is None else None
+    score = None
+    loss = None if truth is None else _squared(model, truth, lengths)
     if classes is not None:
         outcomes = _outcomes(model, inputs, classes, truth)
         score = _score(network.shape.pooling, lengths)
@@ -110,6 +112,12 @@ def _outcomes(
     return outcomes
 
 
+def _numbers(model: Model, inputs: Inputs, truth: Any) -> list[Numbers]:
+    known = [None] * len(inputs) if truth is None else [np.atleast_1d(t) for t in truth]
+    found = model.numbers(inputs.sequences)
+    return [Numbers(np.atleast_1d(f), t) for f, t in zip(found, known, strict=True)]
+
+
 def _choices(chances: Array, step: int, classes: Array, truth: int | None) -> Choices:
     order = np.argsort(-chances)[:_LIKELIEST]
     return Choices(
@@ -130,6 +138,19 @@ def _score(pooling: str, lengths: Tensor):
         return answer[torch.arange(len(answer)), at.clamp(max=answer.size(1) - 1)].max(1).values
 
     return score
+
+
+def _squared(model: Model, truth: list[Any], lengths: Tensor):
+    """The mean squared error, of numbers as the network gives them."""
+    flat = np.concatenate([np.atleast_1d(number) for number in truth])
+    right = torch.from_numpy((flat - model.center) / model.spread)
+
+    def loss(answer: Tensor) -> Tensor:
+        if answer.dim() == 3:
+            answer = answer[torch.arange(answer.size(1)) < lengths[:, None]]
+        return (answer[:, 0] - right).square().mean()
+
+    return loss
 
 
 def _loss(truth: list[Any], lengths: Tensor):

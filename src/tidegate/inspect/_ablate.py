@@ -16,7 +16,7 @@ from ._capture import Call, capture
 from ._frame import frame
 from ._gates import layer_in_words
 from ._input import at_rest, forward_replaced, read_input
-from ._replay import Replay
+from ._min_replay import replay_of
 from ._strand import Strand
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def ablation_of(
     """As `ablate`, of what was read already."""
     loss = item.loss if loss is None else loss
     result, calls = capture(item.module, item.inputs)
-    replays: dict[nn.RNNBase, list[Strand]] = {}
+    replays: dict[nn.Module, list[Strand]] = {}
     for call in calls:
         if call.module not in replays:
-            first = Replay.of(call).rows(torch.arange(1))  # one row tells the strands
+            first = replay_of(call).rows(torch.arange(1))  # one row tells the strands
             replays[call.module] = [trace.strand for trace in first.run().each]
     strands = [(module, strand) for module, found in replays.items() for strand in found]
     tried = [
@@ -143,14 +143,14 @@ def ablation_of(
 
 def _run_holding(
     item: Inspectable,
-    names: dict[nn.RNNBase, str],
-    which: Mapping[nn.RNNBase, set[str]],
+    names: dict[nn.Module, str],
+    which: Mapping[nn.Module, set[str]],
     gate: str,
     value: int,
 ) -> Any:
     """The module's result with a gate held in some strands."""
 
-    def edited(module: nn.RNNBase, strands: set[str]) -> Callable[..., Any]:
+    def edited(module: nn.Module, strands: set[str]) -> Callable[..., Any]:
         def edit(strand: Strand) -> Strand:
             return strand.holding(gate, value) if strand.name in strands else strand
 
@@ -158,7 +158,7 @@ def _run_holding(
             given = dict(zip(("input", "hx", "lengths", "keep"), args, strict=False)) | kwargs
             return_gates = given.pop("return_gates", False)
             call = Call(names[module], module, **given)
-            replay = Replay.of(call)
+            replay = replay_of(call)
             return replay.answer(edit, call, return_gates)
 
         return forward

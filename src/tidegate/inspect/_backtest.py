@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ class Judgement:
 
     Attributes:
         error: (steps ahead,) mean absolute error.
+        relative: whether it is a share of each series' own mean size, as where there are several.
         levels: the bands, in percent, in rising order.
         coverage: share of what came that lay in each.
         forecasts: how many numbers were forecast and are known.
@@ -27,6 +29,7 @@ class Judgement:
     """
 
     error: np.ndarray
+    relative: bool
     levels: np.ndarray
     coverage: np.ndarray
     forecasts: int
@@ -47,20 +50,20 @@ def judge(frame: IntoFrame) -> Judgement:
     for name in ("cutoff", "GRU"):
         if name not in df.columns:
             raise InputError(f"the backtest has no column {name!r}: give what backtest returned")
-    others = {"cutoff", "GRU", *df.columns} - {n for n in df.columns if n.startswith("GRU")}
-    target = next(
-        (n for n in reversed(df.columns) if n in others and n != "cutoff" and _is_number(df[n])),
-        None,
-    )
-    if target is None:
+    place = df.columns.index("cutoff")
+    heads, target = df.columns[:place], df.columns[place + 1]
+    if target == "GRU" or not df[target].dtype.is_numeric():
         raise InputError("the backtest has no column of what came: give what backtest returned")
     truth, median = (df[name].to_numpy().astype(float) for name in (target, "GRU"))
     known = np.isfinite(truth)
-    step = _steps_ahead(df["cutoff"].to_numpy())
-    size = int(step.max()) + 1
-    wrong = np.where(known, np.abs(truth - median), 0.0)
-    count = np.bincount(step, known, size)
-    error = np.bincount(step, wrong, size) / np.maximum(count, 1)
+    series = _numbered([df[name].to_numpy() for name in heads[:-1]], len(df))
+    step = _steps_ahead(_numbered([series, df["cutoff"].to_numpy()], len(df)))
+    size = _mean_size(series, truth) if series.max(initial=0) else np.ones(1)
+    wrong = np.abs(truth - median) / size[series]
+    counted = known & np.isfinite(wrong)
+    steps = int(step.max(initial=0)) + 1
+    count = np.bincount(step, counted, steps)
+    error = np.bincount(step, np.where(counted, wrong, 0.0), steps) / np.maximum(count, 1)
     levels = sorted(lows, key=float)
     held = [
         float(np.mean(_inside(df, level, truth)[known])) if known.any() else np.nan
@@ -68,6 +71,7 @@ def judge(frame: IntoFrame) -> Judgement:
     ]
     return Judgement(
         error=np.where(count > 0, error, np.nan),
+        relative=len(size) > 1,
         levels=np.array([float(level) for level in levels]),
         coverage=np.array(held),
         forecasts=int(known.sum()),
@@ -75,20 +79,32 @@ def judge(frame: IntoFrame) -> Judgement:
     )
 
 
-def _is_number(column) -> bool:
-    return column.dtype.is_numeric()
+def _numbered(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """(rows,) a number for each different row of these columns."""
+    number = np.zeros(rows, int)
+    for column in columns:
+        mine = np.unique(column.astype(str), return_inverse=True)[1].reshape(rows)
+        number = np.unique(number * (mine.max(initial=0) + 1) + mine, return_inverse=True)[1]
+    return number.reshape(rows)
 
 
-def _steps_ahead(cutoff: np.ndarray) -> np.ndarray:
-    """Rows of one origin follow each other: the place of each in its run, from 0.
+def _steps_ahead(forecast: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its forecast, from 0."""
+    order = np.argsort(forecast, kind="stable")
+    ordered = forecast[order]
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]
+    place = np.arange(len(ordered))
+    step = np.empty(len(ordered), int)
+    step[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return step
 
-    A run ends where the cutoff changes, and after as many rows as the shortest run has: series
-    that follow each other may share a cutoff.
-    """
-    starts = np.flatnonzero(np.concatenate([[True], cutoff[1:] != cutoff[:-1]]))
-    runs = np.diff(np.concatenate([starts, [len(cutoff)]]))
-    horizon = int(np.gcd.reduce(runs))
-    return np.arange(len(cutoff)) % horizon
+
+def _mean_size(series: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(series,) the mean size of what came; NaN where it is nothing."""
+    known = np.isfinite(truth)
+    count = np.bincount(series, known)
+    total = np.bincount(series, np.where(known, np.abs(truth), 0.0))
+    return np.where(total > 0, total, np.nan) / np.maximum(count, 1)
 
 
 def _inside(df, level: str, truth: np.ndarray) -> np.ndarray:

@@ -12,8 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from ..nn import GRU
+from ..nn import GRU, MinGRU
 from ._input import at_rest
+
+# What is looked into; a minGRU is called as a GRU is.
+GRUS: tuple[type[nn.Module], ...] = (nn.GRU, MinGRU)
+RECURRENT = (nn.RNNBase, MinGRU)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Call:
     """One call of a recurrent module, with the arguments that `GRU` takes."""
 
     name: str
-    module: nn.RNNBase
+    module: Any
     input: Tensor | PackedSequence
     hx: Any = None
     lengths: Any = None
@@ -35,7 +39,9 @@ class Call:
 
 
 def capture(
-    module: nn.Module, inputs: tuple[Any, ...], kind: type[nn.RNNBase] = nn.GRU
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    kinds: tuple[type[nn.Module], ...] = GRUS,
 ) -> tuple[Any, list[Call]]:
     """Run a module, without gradients, and say how its recurrent parts were called.
 
@@ -45,10 +51,10 @@ def capture(
     Raises:
         ValueError: the module has no part of this kind, or calls none.
     """
-    names = {part: name for name, part in module.named_modules() if isinstance(part, kind)}
+    names = {part: name for name, part in module.named_modules() if isinstance(part, kinds)}
     if not names:
         raise ValueError(
-            f"{type(module).__name__} contains no {kind.__name__}: nothing to look into"
+            f"{type(module).__name__} contains no {kinds[0].__name__}: nothing to look into"
         )
     calls: list[Call] = []
     ends: list[Any] = []
@@ -60,8 +66,8 @@ def capture(
 
 
 @contextmanager
-def _listening(names: dict[nn.RNNBase, str], calls: list[Call], ends: list[Any]) -> Iterator[None]:
-    def listen(part: nn.RNNBase, args: tuple, kwargs: dict, result: Any) -> None:
+def _listening(names: dict[nn.Module, str], calls: list[Call], ends: list[Any]) -> Iterator[None]:
+    def listen(part: nn.Module, args: tuple, kwargs: dict, result: Any) -> None:
         given = dict(zip(("input", "hx", "lengths", "keep"), args, strict=False)) | kwargs
         given.pop("return_gates", None)
         calls.append(Call(names[part], part, **given))
@@ -120,15 +126,15 @@ def as_ours(call: Call) -> tuple[GRU, tuple[Tensor, Any, Any, Tensor | None]]:
     gru = GRU.__new__(GRU)  # whatever class it has, also one that a parametrization made
     gru.__dict__ = dict(module.__dict__)
     for name in (*module._flat_weights_names, *_initial(module)):
-        gru.__dict__[name] = _double(getattr(module, name))
+        gru.__dict__[name] = as_double(getattr(module, name))
     inputs, hx, lengths = call.input, call.hx, call.lengths
     if isinstance(inputs, PackedSequence):
         inputs, lengths = pad_packed_sequence(inputs, batch_first=bool(module.batch_first))
     if hx is not None:
-        hx = _double(hx) if isinstance(hx, Tensor) else tuple(_double(h) for h in hx)
+        hx = as_double(hx) if isinstance(hx, Tensor) else tuple(as_double(h) for h in hx)
     lengths = None if lengths is None else torch.as_tensor(lengths).cpu()
-    keep = None if call.keep is None else _double(call.keep)
-    return gru, (_double(as_numbers(inputs, module)), hx, lengths, keep)
+    keep = None if call.keep is None else as_double(call.keep)
+    return gru, (as_double(as_numbers(inputs, module)), hx, lengths, keep)
 
 
 def as_numbers(inputs: Tensor, module: nn.RNNBase) -> Tensor:
@@ -144,5 +150,6 @@ def _initial(module: nn.RNNBase) -> list[str]:
     return [name for name, _ in module.named_parameters() if name.startswith("hx_")]
 
 
-def _double(tensor: Tensor) -> Tensor:
+def as_double(tensor: Tensor) -> Tensor:
+    """Without its graph, in float64 on the CPU."""
     return tensor.detach().to("cpu", torch.float64)

@@ -16,6 +16,7 @@ from ._capture import Call, as_numbers, capture
 from ._frame import frame
 from ._gates import step_labels
 from ._input import Labels, at_rest, read_input
+from ._min_replay import replay_of
 from ._replay import Replay
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Carry:
 def carry(
     model: Any,
     x: Any = None,
-    t: int = -1,
+    t: int | None = None,
     labels: Labels | None = None,
     *,
     row: int = 0,
@@ -92,7 +93,8 @@ def carry(
     Args:
         model: as for `gates`.
         x: as for `gates`.
-        t: the step whose output is explained; the row's last when not given.
+        t: the step whose output is explained; when not given the row's last, and of a language
+            model the one before it, after which came what the text ends with.
         labels: as for `gates`.
         row: which row.
         score: from the module's result to the number to explain, one a row. By default an
@@ -116,11 +118,17 @@ def carry(
 
 
 def carry_of(
-    item: Inspectable, t: int = -1, *, row: int = 0, score: Score | None = None, points: int = 32
+    item: Inspectable,
+    t: int | None = None,
+    *,
+    row: int = 0,
+    score: Score | None = None,
+    points: int = 32,
 ) -> Carry:
     """As `carry`, of what was read already."""
     result, calls = capture(item.module, item.inputs)
-    call, replay = calls[0], Replay.of(calls[0])
+    call, replay = calls[0], replay_of(calls[0])
+    t = item.score_step if t is None else t
     lengths = replay.lengths.numpy()
     if not -replay.batch <= row < replay.batch:
         raise ValueError(f"row must be one of {replay.batch}, but it is {row}")
@@ -137,10 +145,12 @@ def carry_of(
         total += weight * _slope(item, call.module, float(node) * data, measure)[1]
     gradient, integrated = (_by_step(part * data.double(), call, row) for part in (slope, total))
     gradient, integrated = gradient[: lengths[row]], integrated[: lengths[row]]
+    labels = step_labels(item, replay.time, lengths)[row][: lengths[row]]
+    words = item.score_words if score is None else "the score"
     return Carry(
-        labels=step_labels(item, replay.time, lengths)[row][: lengths[row]],
+        labels=labels,
         row="" if item.names is None else item.names[row],
-        words=item.score_words if score is None else "the score",
+        words=f"{words} after {labels[t].strip()!r}" if item.foresees else words,
         score=value,
         baseline=baseline,
         gradient=gradient,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..nn import GRU
 from ..train import History, Settings, train
-from ._capture import Call
+from ._capture import GRUS, Call
 from ._jacobian import Advance
-from ._replay import Replay
+from ._min_replay import replay_of
 from ._strand import own_order, some_rows
 
 # A batch of a task by its number: input (batch, time, features), and truth (batch,) of classes, or
@@ -161,9 +161,9 @@ def ways(call: Call) -> list[Way]:
 
     Of some of the rows, evenly chosen, where there are many.
     """
-    if not isinstance(call.module, nn.GRU):
+    if not isinstance(call.module, GRUS):
         return _ways_of_torch(call)
-    replay = Replay.of(call)
+    replay = replay_of(call)
     traces = replay.rows(some_rows(replay.batch)).run().each
     return [Way(t.strand.name, t.strand.step, t.run.states, t.strand.lengths) for t in traces]
 

@@ -13,6 +13,7 @@ from ._chart import number, percent
 if TYPE_CHECKING:
     from ..train import History
     from ._ablate import Ablation
+    from ._calibration import Calibration
     from ._carry import Carry
     from ._flow import GradientFlow
     from ._gates import Gates
@@ -52,22 +53,30 @@ def findings(
     ablation: Ablation,
     carry: Carry | None,
     history: dict[str, History] | None,
+    calibration: Calibration | None,
+    cure: str,
 ) -> tuple[Finding, ...]:
-    """All that can be said, what matters most first."""
+    """All that can be said, what matters most first.
+
+    `cure` is what makes a longer memory, with {} for its steps; "" where the user has no such
+    choice.
+    """
     found = [
-        *_gradient(memory, flow),
+        *_gradient(memory, flow, cure),
         *_where_memory_sits(memory),
+        *_far_input(gates, memory),
         *_probe(memory),
         *_origin(carry),
         *_worth(ablation),
         *_saturation(memory),
         *_still_units(gates),
         *_training(history),
+        *_confidence(calibration),
     ]
     return tuple(found)
 
 
-def _gradient(memory: Memory, flow: GradientFlow) -> Iterator[Finding]:
+def _gradient(memory: Memory, flow: GradientFlow, cure: str) -> Iterator[Finding]:
     plain = next((c for c in flow.curves if c.name.startswith("plain RNN")), None)
     for layer in memory.layers:
         if len(layer.lags) < 4:
@@ -88,8 +97,10 @@ def _gradient(memory: Memory, flow: GradientFlow) -> Iterator[Finding]:
                 f"The gradient dies at lag {dead}{name}.",
                 f"Of a small change {dead} steps before the end, less than a hundredth arrives."
                 f"{beside}",
-                "What lies farther back can hardly be learnt. If it matters, train a network again "
-                f'with GRU(init="chrono", chrono_range=(2, {max(2 * dead, last)})).',
+                "What lies farther back can hardly be learnt."
+                + (cure and f" If it matters, train again with {cure}.").format(
+                    max(2 * dead, last)
+                ),
             )
         else:
             yield Finding(
@@ -123,6 +134,28 @@ def _where_memory_sits(memory: Memory) -> Iterator[Finding]:
             )
 
 
+def _far_input(gates: Gates, memory: Memory) -> Iterator[Finding]:
+    """An input far back that moves the end much more than those about it do."""
+    for layer in memory.layers:
+        lags, flip = layer.tried, np.nan_to_num(layer.flip)
+        far = lags >= 8
+        if far.sum() < 6 or layer.name.endswith("_reverse"):
+            continue
+        usual, best = float(np.median(flip[far])), int(np.where(far, flip, 0).argmax())
+        if flip[best] < max(0.2, 4 * usual):
+            continue
+        place = int(gates.lengths[0]) - 1 - int(lags[best])
+        alone = len(gates.lengths) == 1 and place >= 0
+        label = f", {gates.labels[0][place].strip()!r}," if alone else ""
+        yield Finding(
+            f"The input {lags[best]} steps before the end{label} is still felt"
+            f"{_in_a_line(layer, memory)}.",
+            f"With another in its place the last state moves by {percent(float(flip[best]))} of "
+            f"the distance between two rows; inputs so far back usually move it by "
+            f"{percent(usual)}.",
+        )
+
+
 def _probe(memory: Memory) -> Iterator[Finding]:
     for layer in memory.layers:
         if layer.probe is None or not layer.groups:
@@ -149,16 +182,15 @@ def _probe(memory: Memory) -> Iterator[Finding]:
 def _origin(carry: Carry | None) -> Iterator[Finding]:
     if carry is None or len(carry.integrated) < 6:
         return
-    share = carry.share()
-    back = np.cumsum(share[::-1])
-    if back[-1] == 0:
+    share = np.trim_zeros(carry.share(), "b")  # steps after the one that is explained
+    if not len(share):
         return
-    count = int(np.argmax(back >= 0.9)) + 1
+    count = int(np.argmax(np.cumsum(share[::-1]) >= 0.9 * share.sum())) + 1
     steps, of = len(share), f" of {carry.row}" if carry.row else ""
     if 2 * count <= steps:
         yield Finding(
             f"What came out rests on the last {count} of {steps} steps.",
-            f"Nine tenths of it (integrated gradients{of}) come from there.",
+            f"Nine tenths of {carry.words}{of} (integrated gradients) come from there.",
             "Shorter input would cost less and change little, if other inputs show the same.",
         )
     else:
@@ -167,8 +199,8 @@ def _origin(carry: Carry | None) -> Iterator[Finding]:
         step = f"step {label}" if label.isdigit() else repr(label)
         yield Finding(
             f"What came out rests on {step} more than on any other.",
-            f"It has {percent(float(share[most]))} (integrated gradients{of}); nine tenths come "
-            f"from the last {count} of {steps} steps.",
+            f"It has {percent(float(share[most]))} of {carry.words}{of} (integrated gradients); "
+            f"nine tenths come from the last {count} of {steps} steps.",
         )
 
 
@@ -181,11 +213,20 @@ def _worth(ablation: Ablation) -> Iterator[Finding]:
     everywhere = "all layers" if ("all layers", "update", 0) in change else ablation.held[0].layer
     forget = change.get((everywhere, "update", 0))
     if forget is not None:
-        if forget > _UNNOTICED:
+        without = number(ablation.loss * (1 + forget))
+        if forget < -_UNNOTICED:
+            yield Finding(
+                "The carried past does harm here.",
+                f"With nothing of it kept, the loss falls from {number(ablation.loss)} to "
+                f"{without}.",
+                "This input may be unlike what the model learnt from, or the model learnt too "
+                "little: look at its loss on other inputs.",
+            )
+        elif forget > _UNNOTICED:
             yield Finding(
                 "The carried past is worth something.",
                 f"With nothing of it kept, the loss rises from {number(ablation.loss)} to "
-                f"{number(ablation.loss * (1 + forget))}.",
+                f"{without}.",
             )
         else:
             yield Finding(
@@ -256,6 +297,21 @@ def _training(history: dict[str, History] | None) -> Iterator[Finding]:
                 f"{number(value)} at step {step}.",
                 "More steps may do better.",
             )
+
+
+def _confidence(calibration: Calibration | None) -> Iterator[Finding]:
+    if calibration is None:
+        return
+    sure, right, count = calibration.sure, calibration.right, calibration.count
+    noise = (max(right * (1 - right), 1 / count) / count) ** 0.5
+    if abs(sure - right) < max(3 * noise, 0.05):
+        return
+    more = "more" if sure > right else "less"
+    yield Finding(
+        f"It is {more} sure than it is right.",
+        f"It gives its {count:,} answers {percent(sure)} on the average; {percent(right)} are "
+        "right.",
+    )
 
 
 def _in_a_line(layer: LayerMemory, memory: Memory) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from .._inspectable import Inspectable
-from ._capture import Call, capture
+from ._capture import GRUS, RECURRENT, Call, capture
 from ._cells import TrainedCell, Way, untrained, ways
 from ._frame import frame
 from ._gates import layer_in_words
 from ._input import read_input
 from ._jacobian import norm, sensitivity
-from ._replay import Replay
+from ._min_replay import replay_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +128,7 @@ def flow_of(
     item: Inspectable, *, lags: int | None = None, compare: bool = True, seed: int = 0
 ) -> GradientFlow:
     """As `gradient_flow`, of what was read already."""
-    _, calls = capture(item.module, item.inputs, nn.RNNBase)
+    _, calls = capture(item.module, item.inputs, RECURRENT)
     curves = [_curve(way, way.name, "model", lags) for call in calls for way in ways(call)]
     if compare:
         curves += _untrained_curves(calls[0], lags, seed)
@@ -146,7 +145,7 @@ def _of_several(models: Mapping[str, Any], x: Any, lags: int | None) -> list[Cur
         )
         for kind, module in moments.items():
             item = read_input(module, x)
-            _, calls = capture(item.module, item.inputs, nn.RNNBase)
+            _, calls = capture(item.module, item.inputs, RECURRENT)
             found = [way for call in calls for way in ways(call)]
             for way in found:
                 layer = f", {layer_in_words(way.name)}" if len(found) > 1 else ""
@@ -157,13 +156,13 @@ def _of_several(models: Mapping[str, Any], x: Any, lags: int | None) -> list[Cur
 
 def _untrained_curves(call: Call, lags: int | None, seed: int) -> list[Curve]:
     module = call.module
-    if not isinstance(module, nn.GRU) or not isinstance(call.input, torch.Tensor):
+    if not isinstance(module, GRUS) or not isinstance(call.input, torch.Tensor):
         return []
-    x = Replay.of(call).inputs.x.transpose(0, 1)
-    units = getattr(module, "hidden_sizes", (module.hidden_size,))[0]
+    x = replay_of(call).inputs.x.transpose(0, 1)
+    units = cast(int, getattr(module, "hidden_sizes", (module.hidden_size,))[0])
     curves = []
     for name, (cell, features) in untrained(x, units, seed).items():
-        _, calls = capture(cell, (features,), nn.RNNBase)
+        _, calls = capture(cell, (features,), RECURRENT)
         curves.append(_curve(ways(calls[0])[0], f"{name}, untrained", "untrained", lags))
     return curves
 

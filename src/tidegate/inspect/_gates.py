@@ -14,7 +14,8 @@ from .._inspectable import Inspectable
 from ._capture import capture
 from ._frame import frame, shape_of
 from ._input import Labels, read_input
-from ._replay import Replay, Trace
+from ._min_replay import replay_of
+from ._replay import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,9 @@ def gates(model: Any, x: Any = None, labels: Labels | None = None) -> Gates:
     """What the gates of a GRU did with an input.
 
     Computed in float64, in evaluation mode, by the equations. All options of `tidegate.nn.GRU` are
-    followed; a `torch.nn.GRU` is read as it is.
+    followed; a `torch.nn.GRU` is read as it is. Of a `MinGRU` too the update gate is the share of
+    the past kept, which the paper writes 1 - z. Nothing is left out: what would not fit in memory
+    (some hundred million gates) is refused, where `report` takes a part.
 
     Args:
         model: a GRU, ours or torch's; a module that holds one or several, which are found; or a
@@ -127,7 +130,8 @@ def gates(model: Any, x: Any = None, labels: Labels | None = None) -> Gates:
 
     Raises:
         TypeError: `model` or `x` is of the wrong type.
-        ValueError: the model holds no GRU, or the labels are not as many as the steps.
+        ValueError: the model holds no GRU, the labels are not as many as the steps, or the input
+            is too long.
 
     Example:
         >>> import torch
@@ -141,13 +145,13 @@ def gates(model: Any, x: Any = None, labels: Labels | None = None) -> Gates:
 def gates_of(item: Inspectable, most: int | None = None) -> Gates:
     """As `gates`, of what was read already, and of the first rows: at most so many."""
     _, calls = capture(item.module, item.inputs)
-    replays = [Replay.of(call) for call in calls]
+    replays = [replay_of(call) for call in calls]
     lengths = replays[0].lengths.numpy()
     labels = step_labels(item, replays[0].time, lengths)
     names = row_names(item, len(lengths))
     if most is not None:
         replays = [replay.rows(torch.arange(min(most, replay.batch))) for replay in replays]
-    layers = tuple(_layer(trace) for replay in replays for trace in replay.run().each)
+    layers = tuple(_layer(trace) for replay in replays for trace in replay.checked().run().each)
     return Gates(layers, lengths[:most], labels[:most], names[:most])
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .._inspectable import Inspectable
+from .._inspectable import Choices, Inspectable
 from ._gates import Gates, LayerGates
 
 # What is shown at most: rows, steps and units; and bytes of all gates together.
-ROWS, STEPS, UNITS = 6, 240, 64
+ROWS, STEPS, UNITS, MAY_COME = 6, 240, 64, 5
 _BYTES = 900_000
 
 
@@ -39,6 +39,7 @@ def heat_map(
     while len(shown) * steps * units * len(gates.layers) * 4 > _BYTES and len(shown) > 1:
         shown = shown[:-1]
     chosen = [_spread(ranked, units) for ranked in order]
+    scales = [_scale(layer, shown) for layer in gates.layers]
     return {
         "layers": [
             {
@@ -47,12 +48,14 @@ def heat_map(
                 "units": units.tolist(),
                 "of": layer.update.shape[-1],
                 "reset": layer.reset is not None,
+                "scale": scale,
             }
-            for layer, units in zip(gates.layers, chosen, strict=True)
+            for layer, units, scale in zip(gates.layers, chosen, scales, strict=True)
         ],
-        "rows": [_row(item, gates, row, chosen) for row in shown],
+        "rows": [_row(item, gates, row, chosen, scales) for row in shown],
         "of": of,
         "tokens": item.tokens,
+        "foresees": item.foresees,
     }
 
 
@@ -68,7 +71,20 @@ def parts_of(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + width, length)) for start in range(0, length, width)]
 
 
-def _row(item: Inspectable, gates: Gates, row: int, chosen: Sequence[np.ndarray]) -> dict[str, Any]:
+def _scale(layer: LayerGates, rows: Sequence[int]) -> float:
+    """The largest size of a state or a candidate: 1, but for a minGRU or a state that was given."""
+    sizes = [np.abs(array[:, rows]) for array in (layer.new, layer.before)]
+    largest = max(float(np.nanmax(size, initial=1.0)) for size in sizes)
+    return float(np.ceil(10 * largest) / 10) if largest > 1 else 1.0
+
+
+def _row(
+    item: Inspectable,
+    gates: Gates,
+    row: int,
+    chosen: Sequence[np.ndarray],
+    scales: Sequence[float],
+) -> dict[str, Any]:
     length = int(gates.lengths[row])
     labels = gates.labels[row][:length]
     begun = next((t for t, label in enumerate(labels) if label), 0)  # what comes before is padding
@@ -79,11 +95,33 @@ def _row(item: Inspectable, gates: Gates, row: int, chosen: Sequence[np.ndarray]
         "labels": [_label(labels, part, item.tokens) for part in parts],
         "rtl": item.tokens and right_to_left("".join(labels)),
         "values": None if values is None else [_mean(values[a:b]) for a, b in parts],
+        "chances": _chances(item, row, length, parts),
         "gates": [
-            _bytes_of(layer, row, units, parts)
-            for layer, units in zip(gates.layers, chosen, strict=True)
+            _bytes_of(layer, row, units, parts, scale)
+            for layer, units, scale in zip(gates.layers, chosen, scales, strict=True)
         ],
     }
+
+
+def _chances(
+    item: Inspectable, row: int, length: int, parts: Sequence[tuple[int, int]]
+) -> list[Any] | None:
+    """What could be at the last step of each column, with its probability, and what came.
+
+    None where there is no answer at each step.
+    """
+    found = None if item.outcomes is None else item.outcomes[row]
+    if not isinstance(found, Sequence) or len(found) < 2:
+        return None
+    by_step = {c.step % length: c for c in found if isinstance(c, Choices)}
+    return [_named(by_step.get(stop - 1)) for _, stop in parts]
+
+
+def _named(choices: Choices | None) -> dict[str, Any] | None:
+    if choices is None:
+        return None
+    best = list(zip(choices.names, choices.chances, strict=True))[:MAY_COME]
+    return {"may": [[str(name), round(float(p), 4)] for name, p in best], "came": choices.truth}
 
 
 def _label(labels: Sequence[str], part: tuple[int, int], tokens: bool) -> str:
@@ -101,13 +139,17 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _bytes_of(
-    layer: LayerGates, row: int, units: np.ndarray, parts: Sequence[tuple[int, int]]
+    layer: LayerGates,
+    row: int,
+    units: np.ndarray,
+    parts: Sequence[tuple[int, int]],
+    scale: float,
 ) -> dict[str, str]:
-    """Each quantity as bytes, units by steps: shares from 0 to 1, states from -1 to 1."""
+    """Each quantity as bytes, units by steps: shares from 0 to 1, states within the scale."""
     wanted = {
         "kept": (layer.update, 0, 1),
-        "new": (layer.new, -1, 1),
-        "before": (layer.before, -1, 1),
+        "new": (layer.new, -scale, scale),
+        "before": (layer.before, -scale, scale),
     }
     if layer.reset is not None:
         wanted["reset"] = (layer.reset, 0, 1)

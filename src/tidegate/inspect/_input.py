@@ -81,7 +81,7 @@ def at_rest(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def forward_replaced(replacements: Mapping[nn.RNNBase, Callable[..., Any]]) -> Iterator[None]:
+def forward_replaced(replacements: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Modules compute something else for a while."""
     before = {module: module.__dict__.get("forward") for module in replacements}
     for module, forward in replacements.items():

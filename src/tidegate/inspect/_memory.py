@@ -17,8 +17,9 @@ from ._frame import frame
 from ._gates import _find, layer_in_words
 from ._input import Labels, read_input
 from ._jacobian import norm, sensitivity
+from ._min_replay import replay_of
 from ._probed import Group, probed
-from ._replay import Replay, Trace
+from ._replay import Trace
 from ._strand import evenly, inside_rows, mean_of_units, some_rows
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def memory(
     The causal measures are means over up to 16 rows, whose lags are counted back from their own
     ends (from the beginning of the sequence, for a reverse direction).
 
-    Of very many rows, some are taken, evenly chosen, so that memory stays bounded.
+    Of very many rows, some are taken, evenly chosen, so that memory stays bounded; a single row of
+    more than some hundred million gates is refused.
 
     Args:
         model: as for `gates`.
@@ -174,7 +176,7 @@ def memory(
 
     Raises:
         TypeError: `model` or `x` is of the wrong type.
-        ValueError: the model holds no GRU, or `target` does not fit the rows.
+        ValueError: the model holds no GRU, `target` does not fit the rows, or a row is too long.
 
     Example:
         >>> import torch
@@ -204,9 +206,9 @@ def memory_of(
     usual = half_away if item.tokens else mirrored
     layers, score, chance = [], "", 0.0
     for call in calls:
-        replay = Replay.of(call)
+        replay = replay_of(call)
         batch, rows = replay.batch, evenly(replay.batch, replay.affordable())
-        replay = replay.rows(rows)
+        replay = replay.rows(rows).checked()
         traces = replay.run().each
         longest = max(min(replay.time - 1, 200 if lags is None else lags), 0)
         x = replay.inputs.x

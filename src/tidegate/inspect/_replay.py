@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from ..nn import GRU, Gates, GRUResult, GRUResultWithGates, _call
+from ..nn import Gates, GRUResult, GRUResultWithGates, _call
 from ..nn._functional import prepare
 from ..nn._layer import Layer, Plan, directions, valid_steps
 from ..nn._stack import Inputs, Regularisers, StackOutputs, _effective, _project, parameter_kinds
@@ -19,6 +19,8 @@ from ._strand import Run, Strand, each_of, natural_order, own_order
 
 # Units, steps and rows of one run together: a few hundred MB of gates and states in float64.
 _NUMBERS = 2**22
+# Beyond so many, gates and states of every step together would be some 10 GB.
+MOST = 2**27
 # What is done to a strand before it runs: the strand to run in its place.
 Edit = Callable[[Strand], Strand]
 
@@ -28,8 +30,8 @@ class Replay:
     """A GRU and its call, ready to run as often as wanted. Built by `Replay.of`."""
 
     name: str
-    gru: GRU
-    form: _call.Form
+    gru: Any
+    form: Any
     inputs: Inputs
 
     @classmethod
@@ -53,8 +55,27 @@ class Replay:
 
     def affordable(self) -> int:
         """How many rows can be run together: gates and states of every step take memory."""
-        units = sum(self.gru.hidden_sizes) * (1 + self.gru.bidirectional)
-        return max(_NUMBERS // max(units * self.time, 1), 1)
+        return max(_NUMBERS // max(self.units * self.time, 1), 1)
+
+    def checked(self) -> Replay:
+        """The replay, if all of its rows can be held in memory.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        if self.units * self.time * self.batch > MOST:
+            steps, rows = MOST // (self.units * self.batch), f"{self.batch} row"
+            rows = rows if self.batch == 1 else f"{rows}s"
+            raise ValueError(
+                f"x has {self.time:,} steps of {rows}, too many to hold the gates of "
+                f"{self.units:,} units: give a part of it, such as its last {max(steps, 1):,} steps"
+            )
+        return self
+
+    @property
+    def units(self) -> int:
+        """Units of all layers and directions."""
+        return sum(self.gru.hidden_sizes) * (1 + self.gru.bidirectional)
 
     @property
     def time(self) -> int:
@@ -148,7 +169,7 @@ class Replay:
             [torch.cat(each, 2) for each in zip(*gates, strict=True)],
         )
         result = _call.write(self.gru, self.form, outputs, return_gates)
-        output, *others = _like(result, call.input)
+        output, *others = like(result, call.input)
         if isinstance(call.input, PackedSequence):
             first = self.gru.batch_first
             output = pack_padded_sequence(output, self.lengths, first, enforce_sorted=False)
@@ -200,8 +221,9 @@ def _traced(strand: Strand, edit: Edit | None) -> Trace:
     return Trace(strand, strand.run())
 
 
-def _like(value: Any, like: Tensor | PackedSequence) -> Any:
-    like = like.data if isinstance(like, PackedSequence) else like
+def like(value: Any, given: Tensor | PackedSequence) -> Any:
+    """Tensors with the dtype and the device of what was given."""
+    given = given.data if isinstance(given, PackedSequence) else given
     if isinstance(value, Tensor):
-        return value.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
-    return tuple(_like(each, like) for each in value)
+        return value.to(given.device, given.dtype if given.is_floating_point() else torch.float32)
+    return tuple(like(each, given) for each in value)

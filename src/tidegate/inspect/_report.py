@@ -14,9 +14,12 @@ from torch import nn
 from .._files import replacing
 from .._inspectable import Inspectable
 from ..errors import InputError
+from ..nn import MinGRU
 from . import _sections
 from ._ablate import Ablation, Loss, ablation_of
 from ._backtest import judge
+from ._calibration import calibration_of
+from ._capture import GRUS
 from ._carry import Carry, carry_of
 from ._findings import Finding, findings
 from ._flow import GradientFlow, flow_of
@@ -136,7 +139,8 @@ def report(
         histories = {"training": histories}
     judgement = None if backtest is None else judge(backtest)
     shown = _named_shortly(gates, memory, flow, ablation)
-    said = findings(*shown, carry, histories)
+    calibration = calibration_of(item)
+    said = findings(*shown, carry, histories, calibration, _cure(model))
     data = heat_map(
         item, shown[0], _count_rows(item, gates), [_by_memory(layer) for layer in memory.layers]
     )
@@ -154,6 +158,7 @@ def report(
         _sections.worth(shown[3]),
         _sections.trained(histories),
         _sections.judged(judgement),
+        _sections.calibrated(calibration, item),
         _sections.WORDS,
     ]
     html = page(_title(item, gates, title), head, sections, data)
@@ -171,13 +176,23 @@ def _bounded(model: Any, x: Any) -> tuple[Any, list[str]]:
     if isinstance(x, str) and len(x) > LONGEST_TEXT:
         said = f"The first {LONGEST_TEXT:,} of {len(x):,} characters were looked into."
         return x[:LONGEST_TEXT], [said]
-    if not isinstance(model, nn.GRU) or not hasattr(x, "shape") or len(x.shape) not in (2, 3):
+    if not isinstance(model, GRUS) or not hasattr(x, "shape") or len(x.shape) not in (2, 3):
         return x, []
     axis = 1 if model.batch_first and len(x.shape) == 3 else 0
     if x.shape[axis] <= LONGEST:
         return x, []
     said = f"The last {LONGEST:,} of {x.shape[axis]:,} steps were looked into."
     return (x[:, -LONGEST:] if axis else x[-LONGEST:]), [said]
+
+
+def _cure(model: Any) -> str:
+    """What gives a network of the user's own a longer memory."""
+    module = model.module if isinstance(model, Inspectable) else model
+    if not isinstance(module, nn.Module):
+        return ""
+    if any(isinstance(part, MinGRU) for part in module.modules()):
+        return "MinGRU(chrono_range=(2, {}))"
+    return 'GRU(init="chrono", chrono_range=(2, {}))'
 
 
 def _named_shortly(
@@ -205,7 +220,7 @@ def _count_rows(item: Inspectable, gates: Gates) -> int:
     if item.names is not None:
         return len(item.names)
     first = item.inputs[0]
-    bare = isinstance(item.module, nn.GRU) and not item.module.batch_first
+    bare = isinstance(item.module, GRUS) and not item.module.batch_first
     shape = getattr(first, "shape", ())
     return max(shape[1 if bare else 0] if len(shape) > 2 else 0, len(gates.lengths))
 
@@ -213,11 +228,12 @@ def _count_rows(item: Inspectable, gates: Gates) -> int:
 def _title(item: Inspectable, gates: Gates, title: str | None) -> str:
     if title is not None:
         return title
-    if item.title != type(item.module).__name__ or not isinstance(item.module, nn.GRU):
+    if item.title != type(item.module).__name__ or not isinstance(item.module, GRUS):
         return item.title
     layers = len({layer.name.removesuffix("_reverse") for layer in gates.layers})
     units = gates.layers[0].update.shape[-1]
-    return f"A GRU of {layers} layer{'s' if layers > 1 else ''} of {units} units"
+    cell = "minGRU" if isinstance(item.module, MinGRU) else "GRU"
+    return f"A {cell} of {layers} layer{'s' if layers > 1 else ''} of {units} units"
 
 
 def _by_memory(layer: Any) -> np.ndarray:

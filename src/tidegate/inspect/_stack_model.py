@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import runtime
-from .._inspectable import Inspectable
+from .._inspectable import Choices, Inspectable, Numbers
 from ..errors import InputError
 from ..nn import GRU
 
+_LIKELIEST = 5
 _ACTIVATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "relu": lambda x, alpha: F.relu(x),
     "leaky_relu": F.leaky_relu,
@@ -77,7 +78,26 @@ def look_into(model: runtime.Model, x: np.ndarray, name: str) -> Inspectable:
         inputs=(torch.as_tensor(x, dtype=dtype)[None],),
         title=f"{name}: {_layers(model.stack)}",
         values=x[None, :, 0] if x.ndim == 2 and x.shape[1] == 1 else None,
+        outcomes=_outcomes(model.stack, np.asarray(model(x))),
     )
+
+
+def _outcomes(stack: runtime.Stack, answer: np.ndarray) -> list[Numbers | list[Choices]] | None:
+    """One number a step or in all, or probabilities; None where the answer is something else."""
+    answer = answer.reshape(-1, answer.shape[-1])
+    if answer.shape[1] == 1:
+        return [Numbers(answer[:, 0])]
+    last = stack.layers[-1]
+    if not isinstance(last, runtime.Activation) or "softmax" not in last.name:
+        return None
+    chances = np.exp(answer) if last.name == "log_softmax" else answer
+    best = np.argsort(-chances, axis=1)[:, :_LIKELIEST]
+    return [
+        [
+            Choices([f"class {i}" for i in order], row[order].tolist(), step)
+            for step, (row, order) in enumerate(zip(chances, best, strict=True))
+        ]
+    ]
 
 
 def _layers(stack: runtime.Stack) -> str:

@@ -21,7 +21,7 @@ from ..nn._layer import GATES, Direction
 # Causal measures are taken on so many rows at most.
 _ROWS = 16
 # sigmoid of it is exactly one in float64, and of its negative exactly zero.
-_FAR = 1e6
+FAR = 1e6
 
 
 class Run(NamedTuple):
@@ -72,7 +72,7 @@ class Strand:
 
     def _advance(self, h: Tensor, t: int, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         step = each_of(self.steps, lambda every: _repeat(every[t], copies))
-        new, output, gates = advance(self.reset, self.weights, None, h, step)
+        new, output, gates = self.cell(h, step)
         if self.after is None:
             return new, output, gates
         changed = self.after(new)
@@ -83,6 +83,10 @@ class Strand:
             torch.where(step.valid, changed, output),
             gates,
         )
+
+    def cell(self, h: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """The next state, the output and the gates."""
+        return advance(self.reset, self.weights, None, h, step)
 
     def run(self) -> Run:
         """Every step from the start."""
@@ -110,7 +114,7 @@ class Strand:
         index, hidden = self.gates.index(gate), self.start.size(-1)
         mine = slice(index * hidden, (index + 1) * hidden)
         gates = self.steps.gates.clone()
-        gates[..., mine] = _FAR if value else -_FAR
+        gates[..., mine] = FAR if value else -FAR
         w = self.weights
         # A normalised product keeps its weights: the others are normalised together with it.
         through = "weight_hh" if w.norm_hh is None else "norm_hh"

@@ -43,15 +43,25 @@ def look_into(reader: Reader, network: Network, history: History, text: str | No
     return Inspectable(
         module=RowsFirst(network),
         inputs=(torch.from_numpy(tokens)[None],),
-        title=f"LanguageModel, {reader.tokenizer.size:,} {reader.tokenizer.kind}",
+        title=f"A language model of {reader.tokenizer.size:,} {reader.tokenizer.kind}",
         labels=[pieces],
         tokens=True,
         outcomes=[_choices(reader, np.exp(reader(tokens)), pieces)],
-        score=lambda scores, step: scores.log_softmax(-1)[:, step].amax(-1),
-        score_words="the log-probability of the likeliest next token",
+        foresees=True,
+        score=_odds,
+        score_words="the log-odds of the likeliest token",
+        score_step=-2 if len(pieces) > 2 else -1,  # what it ends with, not what would follow
         loss=loss if len(targets) else None,
         history={"network": history} if history.losses else None,
     )
+
+
+def _odds(scores: Tensor, step: int) -> Tensor:
+    """The log-odds of the likeliest token, which go on growing where its probability is one."""
+    mine = scores[:, step]
+    best, which = mine.max(-1, keepdim=True)
+    others = mine.scatter(-1, which, float("-inf")).logsumexp(-1)
+    return best[:, 0] - others
 
 
 def _choices(reader: Reader, chances: np.ndarray, pieces: list[str]) -> list[Choices]:

@@ -11,5 +11,6 @@ from .network import facts as facts
 from .network import found as found
 from .output import came_from as came_from
 from .output import outcomes as outcomes
+from .training import calibrated as calibrated
 from .training import judged as judged
 from .training import trained as trained

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._inspectable import Ahead, Choices, Inspectable
+from ..._inspectable import Ahead, Choices, Inspectable, Numbers
 from .._chart import Axis, Line, bars_over_steps, line_chart, number, percent
 from .._heat import parts_of, right_to_left
 from .._page import Section, figure, table, titled
@@ -16,6 +16,9 @@ from ._limits import FEW, ROWS
 
 if TYPE_CHECKING:
     from .._carry import Carry
+
+
+_ANSWERS = ("likeliest", "what is right")
 
 
 def came_from(carry: Carry | None, item: Inspectable) -> Section:
@@ -62,17 +65,52 @@ def outcomes(item: Inspectable) -> Section:
     if not item.outcomes:
         return Section("What came out", "", "")
     names = item.names or [str(i) for i in range(len(item.outcomes))]
+    answers = [one for one in item.outcomes if isinstance(one, Numbers) and len(one.values) == 1]
+    if len(answers) == len(item.outcomes):
+        return _one_number_a_row(answers, names)
     shown = list(zip(names, range(len(item.outcomes)), item.outcomes, strict=True))[:FEW]
-    figures = [
-        _ahead(name, row, outcome, item)
-        if isinstance(outcome, Ahead)
-        else _choices(name, row, outcome, item)
-        for name, row, outcome in shown
-    ]
+    figures = [_outcome(name, row, outcome, item) for name, row, outcome in shown]
     more = len(item.outcomes) - len(shown)
     some = f"The first {len(shown)} of {len(item.outcomes)}. " if more > 0 else ""
     body = f'<div class="pair">{"".join(f"<div>{one}</div>" for one in figures)}</div>'
     return Section("What came out", some, body)
+
+
+def _outcome(
+    name: str, row: int, outcome: Ahead | Numbers | Sequence[Choices], item: Inspectable
+) -> str:
+    if isinstance(outcome, Ahead):
+        return _ahead(name, row, outcome, item)
+    if isinstance(outcome, Numbers):
+        return _numbers(name, row, outcome, item)
+    return _choices(name, row, outcome, item)
+
+
+def _one_number_a_row(answers: Sequence[Numbers], names: Sequence[str]) -> Section:
+    rows = []
+    for name, one in list(zip(names, answers, strict=True))[:ROWS]:
+        came = "" if one.truth is None else number(float(one.truth[0]))
+        rows.append([name, number(float(one.values[0])), came])
+    some = f"The first {len(rows)} of {len(names)}." if len(rows) < len(names) else ""
+    return Section("What came out", some, table(["row", "answer", "what came"], rows, "Answers"))
+
+
+def _numbers(name: str, row: int, numbers: Numbers, item: Inspectable) -> str:
+    """A number a step, beside what came."""
+    values = np.asarray(numbers.values, float)
+    labels = list(item.labels[row])[: len(values)] if item.labels is not None else []
+    labels = labels or [str(step) for step in range(len(values))]
+    here = np.arange(len(values))
+    lines = [Line("answer", here, values)]
+    if numbers.truth is not None:
+        lines.append(Line("what came", here, np.asarray(numbers.truth, float), "second"))
+    says = (
+        f"{name}: answers from {number(float(np.nanmin(values)))} to "
+        f"{number(float(np.nanmax(values)))}, {number(float(values[-1]))} at the last step."
+    )
+    axis = Axis("", names=labels, low=0, high=max(len(values) - 1, 1))
+    chart = line_chart(lines, axis, Axis(""), says)
+    return f'<h3 dir="auto">{escape(name)}</h3>' + figure(chart, "")
 
 
 def _ahead(name: str, row: int, ahead: Ahead, item: Inspectable) -> str:
@@ -119,7 +157,7 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
     last = choices[-1]
     bars = "".join(
         f'<div class="choice{" came" if word == last.truth else ""}">'
-        f'<b dir="auto">{escape(_seen(word))}</b>'
+        f"<b><bdi>{escape(_seen(word))}</bdi></b>"
         f'<div class="bar" aria-hidden="true"><i style="width:{100 * chance:.1f}%"></i></div>'
         f"<span>{percent(chance)}</span></div>"
         for word, chance in zip(last.names[:8], last.chances[:8], strict=True)
@@ -133,10 +171,13 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
             for n, c in list(zip(choice.names, choice.chances, strict=True))[:3]
         )
         rows.append([_seen(at), best, "" if choice.truth is None else _seen(choice.truth)])
-    heads = ["after", "likeliest next", "what came"]
-    numbers = table(heads, rows[-ROWS * 2 :], "Next-token probabilities") if rows else ""
-    title = "After the last token" if item.tokens and len(choices) > 1 else name
-    return f'<h3 dir="auto">{escape(title)}</h3>' + figure(bars, "", numbers)
+    heads = ["after", "likeliest next", "what came"] if item.foresees else ["at", *_ANSWERS]
+    what = "Next-token probabilities" if item.foresees else "Answers by step"
+    numbers = table(heads, rows[-ROWS * 2 :], what) if rows else ""
+    title = "After the last token" if item.foresees else name
+    step = "token" if item.tokens else "step"
+    others = f"For another {step}, point at it in the figure above." if rows else ""
+    return f'<h3 dir="auto">{escape(title)}</h3>' + figure(bars, others, numbers)
 
 
 def _seen(token: str) -> str:

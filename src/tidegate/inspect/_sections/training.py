@@ -9,11 +9,13 @@ import numpy as np
 
 from .._chart import Axis, Line, line_chart, number, percent
 from .._page import Section, figure, table, titled
-from ._limits import FEW
+from ._limits import FEW, ROWS
 
 if TYPE_CHECKING:
+    from ..._inspectable import Inspectable
     from ...train import History
     from .._backtest import Judgement
+    from .._calibration import Calibration
 
 
 def trained(history: dict[str, History] | None) -> Section:
@@ -62,14 +64,18 @@ def judged(judgement: Judgement | None) -> Section:
     if judgement is None:
         return Section("Backtest", "", "")
     steps = np.arange(1, len(judgement.error) + 1)
+    in_words = percent if judgement.relative else number
     chart = line_chart(
         [Line("mean absolute error", steps, judgement.error, dots=len(steps) < 40)],
         Axis("steps ahead"),
-        Axis("error", low=0.0),
-        f"Mean absolute error from {number(judgement.error[0])} one step ahead to "
-        f"{number(judgement.error[-1])} {len(steps)} steps ahead.",
+        Axis("error", low=0.0, percent=judgement.relative),
+        f"Mean absolute error from {in_words(float(judgement.error[0]))} one step ahead to "
+        f"{in_words(float(judgement.error[-1]))} {len(steps)} steps ahead.",
     )
-    left = figure(chart, f"{judgement.forecasts:,} forecasts from {judgement.origins:,} origins.")
+    count = f"{judgement.forecasts:,} numbers that came, in {judgement.origins:,} forecasts."
+    share = " Errors are shares of each series' mean size." if judgement.relative else ""
+    rows = [[str(step), in_words(float(e))] for step, e in enumerate(judgement.error[:ROWS], 1)]
+    left = figure(chart, count + share, table(["steps ahead", "error"], rows, "Error by step"))
     if not len(judgement.levels):
         return Section("Backtest", "", left)
     promised, held = judgement.levels / 100, judgement.coverage
@@ -77,13 +83,11 @@ def judged(judgement: Judgement | None) -> Section:
         f"the {level:g}% band held {percent(float(c))}"
         for level, c in zip(judgement.levels, held, strict=True)
     )
-    right = line_chart(
-        [
-            Line("as promised", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "quiet"),
-            Line("measured", promised, held, dots=True),
-        ],
-        Axis("share that the band promises to hold", low=0.0, high=1.0, percent=True),
-        Axis("share that it held", low=0.0, high=1.0, percent=True),
+    right = _promise_and_truth(
+        promised,
+        held,
+        "share that the band promises to hold",
+        "share that it held",
         f"Calibration: {says}.",
     )
     rows = [
@@ -97,6 +101,36 @@ def judged(judgement: Judgement | None) -> Section:
         f"{right}</div></div>"
     )
     return Section("Backtest", "Forecasts from the past, as if what came had not been known.", body)
+
+
+def calibrated(calibration: Calibration | None, item: Inspectable) -> Section:
+    """Whether probabilities hold what they promise."""
+    if calibration is None:
+        return Section("Calibration", "", "")
+    promised, held = calibration.promised, calibration.held
+    pairs = [(percent(float(p)), percent(float(h))) for p, h in zip(promised, held, strict=True)]
+    says = "; ".join(f"said {p}, right {h}" for p, h in pairs)
+    chart = _promise_and_truth(
+        promised, held, "probability of the likeliest", "share that was right", f"{says}."
+    )
+    caption = (
+        f"{calibration.count:,} answers, in {len(pairs)} groups: {percent(calibration.right)} were "
+        f"right, and the mean probability was {percent(calibration.sure)}. On the line, "
+        "probabilities hold what they promise; under it, too little."
+    )
+    what = "the likeliest next token" if item.foresees else "the likeliest answer"
+    lead = f"How often {what} was right, beside how likely it was said to be."
+    numbers = table(["said", "right"], pairs, "Calibration")
+    return Section("Calibration", lead, figure(chart, caption, numbers))
+
+
+def _promise_and_truth(promised: np.ndarray, held: np.ndarray, x: str, y: str, says: str) -> str:
+    lines = [
+        Line("as promised", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "quiet"),
+        Line("measured", promised, held, dots=True),
+    ]
+    across, up = (Axis(name, low=0.0, high=1.0, percent=True) for name in (x, y))
+    return line_chart(lines, across, up, says)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

@@ -36,9 +36,10 @@
   const count = () => data.rows[row].labels.length;
   const units = () => data.layers[layer].units;
   const share = (name, u, t) => bytes(row, layer, name)[u * count() + t] / 254;
-  const signed = (name, u, t) => 2 * share(name, u, t) - 1;
+  const scale = () => data.layers[layer].scale;
+  const signed = (name, u, t) => scale() * (2 * share(name, u, t) - 1);
   const state = (u, t) => { const z = share("kept", u, t); return z * signed("before", u, t) + (1 - z) * signed("new", u, t); };
-  const value = (u, t) => (shown === "state" ? (state(u, t) + 1) / 2 : share(shown, u, t));
+  const value = (u, t) => (shown === "state" ? (state(u, t) / scale() + 1) / 2 : share(shown, u, t));
   const rtl = () => data.rows[row].rtl;
   const column = (t) => (rtl() ? count() - 1 - t : t);
 
@@ -100,7 +101,7 @@
   function drawScale(map) {
     const bar = $("bar"), pen = prepare(bar, 128, 10);
     for (let i = 0; i < 128; i++) { const c = map[Math.round((255 * i) / 127)]; pen.fillStyle = `rgb(${c})`; pen.fillRect(i, 0, 1.5, 10); }
-    const ends = { kept: ["nothing kept", "all of the past kept"], reset: ["past out of sight", "all of the past in sight"], new: ["−1", "+1"], state: ["−1", "+1"] }[shown];
+    const ends = { kept: ["nothing kept", "all of the past kept"], reset: ["past out of sight", "all of the past in sight"], new: [`−${scale()}`, `+${scale()}`], state: [`−${scale()}`, `+${scale()}`] }[shown];
     $("from").textContent = ends[0]; $("to").textContent = ends[1];
   }
 
@@ -133,7 +134,17 @@
     readout.innerHTML = `<h3><bdi>${escape(label(step).trim() || "·")}</bdi>${value === null ? "" : ` <span class="hint">${plain(value)}</span>`} <span class="hint">${place}</span></h3>` +
       `<div class="flow" aria-hidden="true"><i class="k" style="width:${100 * k}%"></i><i class="t" style="width:${100 * (1 - k)}%"></i></div><p>${about}</p>` +
       `<p class="hint">${unit >= 0 ? "This unit, and those that moved most:" : "Those that moved most:"}</p><table><thead><tr><th>unit</th><th>had</th><th>kept</th><th>forgot</th><th>took</th><th>has</th></tr></thead><tbody>${chosen.map(line).join("")}</tbody></table>`;
-    if (said) $("said").textContent = `${label(step)}, ${place}. ${about}`;
+    const may = data.rows[row].chances && data.rows[row].chances[step];
+    if (may) readout.innerHTML += chances(may);
+    if (said) $("said").textContent = `${label(step)}, ${place}. ${about}${may ? ` ${data.foresees ? "Likeliest next" : "Likeliest here"}: ${seen(may.may[0][0])}, ${pct(may.may[0][1])}.` : ""}`;
+  }
+
+  const seen = (name) => ({ " ": "␣", "\n": "⏎", "\t": "⇥", "": "∅" }[name] || name);
+  function chances(may) {
+    const line = ([name, p]) => `<div class="choice${name === may.came ? " came" : ""}"><b><bdi>${escape(seen(name))}</bdi></b><div class="bar" aria-hidden="true"><i style="width:${100 * p}%"></i></div><span>${p < 0.01 ? `${(100 * p).toFixed(1)}%` : pct(p)}</span></div>`;
+    const other = may.came !== null && !may.may.some(([name]) => name === may.came);
+    const came = other ? `<p class="hint">${data.foresees ? "What came" : "What is right"}, <bdi>${escape(seen(may.came))}</bdi>, is not among the likeliest ${may.may.length}.</p>` : "";
+    return `<p class="hint next">${data.foresees ? "What the model expects next:" : "What the model says here:"}</p>${may.may.map(line).join("")}${came}`;
   }
 
   function mark() {
