@@ -126,7 +126,8 @@ struct Split {
 };
 
 constexpr double worth_a_thread = 2e5;     // flops of a call
-constexpr double worth_a_barrier = 1.5e4;  // flops of a step
+constexpr double worth_a_barrier =
+    4e4;  // flops of a step: 64 units gain 15% at best, and may lose 100
 constexpr double heavy_weights = 8e6;      // bytes of weight_hh
 constexpr index few_rows = 16;             // of a thread
 
@@ -153,7 +154,8 @@ Split choose_split(const Call<T>& c, int threads) {
   const bool heavy = weights * sizeof(T) > heavy_weights && c.batch < few_rows * threads;
   const int useful = int(std::min<index>(threads, groups));
   const bool by_units = (c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier;
-  if (by_units && !(step < too_small_when_crowded && crowded())) return {useful, true};
+  if (by_units)
+    return step < too_small_when_crowded && crowded() ? Split{1, false} : Split{useful, true};
   return {int(std::min<index>(threads, c.batch)), false};
 }
 
