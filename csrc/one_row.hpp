@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gates.hpp"
+#include "packed.hpp"
 
 namespace tidegate::TIDEGATE_ISA {
 
@@ -13,7 +14,7 @@ constexpr int groups_at_once = 2;
 
 template <class T, class S>
 struct OneRow {
-  const Panels<T, S>& w;  // columns [group][gate][unit]
+  const Panels<T, Recurrent<S>>& w;  // columns [group][gate][unit]
   index hidden;
   const T* bias_hn;
   const GateRow<T>& row;  // its h: products of the blocks of k so far
@@ -32,20 +33,34 @@ template <int groups, class T, class S>
 TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, index count) {
   constexpr index size = lanes<T>, width = gate_panel;
   constexpr int vectors = groups * 3 * group_vectors;
-  const index w_row = width * size, w_panel = w_row * a.w.k;
-  const S* w = a.w.data + g * (3 * group_vectors / width) * w_panel + k0 * w_row;
+  const index first = g * 3 * group_vectors, w_row = width * size, w_panel = w_row * a.w.rows();
+  const auto* w = a.w.panel(first / width) + k0 / k_of_row<Recurrent<S>> * w_row;
   const T* in = a.row.operand + k0;
   Vec<T> sum[vectors];
-  TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = Vec<T>{};
-  for (index k = 0; k < count; ++k, w += w_row) {
-    const Vec<T> value = broadcast(in[k]);
-    TIDEGATE_UNROLLED(v, 0, vectors)
-    sum[v] = fma(value, load_weight(w + v / width * w_panel + v % width * size), sum[v]);
+  if constexpr (std::is_same_v<S, Int8>) {
+    WholeRow row;
+    to_whole(in, count, row);
+    I32 whole[vectors];
+    TIDEGATE_UNROLLED(v, 0, vectors) whole[v] = I32{};
+    for (index k = 0; 2 * k < count; ++k, w += w_row) {
+      const std::int32_t pair = row.pair(k);
+      TIDEGATE_UNROLLED(v, 0, vectors)
+      whole[v] = add_products(whole[v], w + v / width * w_panel + v % width * size, pair);
+    }
+    TIDEGATE_UNROLLED(v, 0, vectors) {
+      sum[v] = __builtin_convertvector(whole[v], F32) * load(a.w.scale + (first + v) * size);
+      sum[v] = sum[v] * broadcast(row.scale);
+    }
+  } else {
+    TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = Vec<T>{};
+    for (index k = 0; k < count; ++k, w += w_row) {
+      const Vec<T> value = broadcast(in[k]);
+      TIDEGATE_UNROLLED(v, 0, vectors)
+      sum[v] = fma(value, load_weight(w + v / width * w_panel + v % width * size), sum[v]);
+    }
   }
   T* h = a.row.h + g * 3 * group<T>;
   TIDEGATE_UNROLLED(v, 0, vectors) {
-    if constexpr (std::is_same_v<S, Int8>)
-      sum[v] = sum[v] * load(a.w.scale + (g * 3 * group_vectors + v) * size);
     if (k0) sum[v] = load(h + v * size) + sum[v];
   }
   if (k0 + count < a.w.k) {

@@ -14,13 +14,18 @@ T* take(Arena& arena, index count) {
   return p;
 }
 
+// What meets the state is multiplied in whole numbers; inputs may be of any scale, side by side.
+template <class S>
+using Recurrent = std::conditional_t<std::is_same_v<S, Int8>, Int8Pair, S>;
+
 // `before` keeps W_hn apart, since it meets r * h; the other cells have all gates in `hh`.
 // S is how the forward weights are stored; only weights stored as T have transposes.
 template <class T, class S = T>
 struct Layout {
   Shape shape;
   index gates, hh_gates, width;  // hh_gates: of `hh`; width: units, padded to whole groups
-  Panels<T, S> ih, hh, hh_n;  // forward
+  Panels<T, S> ih;  // forward
+  Panels<T, Recurrent<S>> hh, hh_n;
   Panels<T> ih_t, hh_t, hh_n_t;  // backward
   T *bias_x, *bias_hn;  // [group][gate][unit]; [unit], after alone
   std::size_t bytes;
@@ -32,12 +37,14 @@ struct Layout {
     Arena arena{reinterpret_cast<char*>(memory), 0};
     const auto place = [&]<class Stored>(Panels<T, Stored> p) {
       p.data = take<Stored>(arena, p.size());
-      if (std::is_same_v<Stored, Int8>) p.scale = take<T>(arena, p.vectors * lanes<T>);
+      if (std::is_same_v<Stored, Int8> || std::is_same_v<Stored, Int8Pair>)
+        p.scale = take<T>(arena, p.vectors * lanes<T>);
       return p;
     };
     ih = place(gate_panels<T, S>(s.input, s.hidden, gates));
-    hh = place(gate_panels<T, S>(s.hidden, s.hidden, hh_gates));
-    hh_n = apart ? place(gate_panels<T, S>(s.hidden, s.hidden, 1)) : Panels<T, S>{};
+    hh = place(gate_panels<T, Recurrent<S>>(s.hidden, s.hidden, hh_gates));
+    hh_n = apart ? place(gate_panels<T, Recurrent<S>>(s.hidden, s.hidden, 1))
+                 : Panels<T, Recurrent<S>>{};
     bias_x = take<T>(arena, gates * width);
     bias_hn = take<T>(arena, width);
     if (backward) {

@@ -27,19 +27,23 @@ constexpr index padded(index hidden) {
   return ceil_div(hidden, group<T>) * group<T>;
 }
 
-// A matrix of T, stored as S; as Int8 each column has a scale.
+template <class S>
+constexpr index k_of_row = std::is_same_v<S, Int8Pair> ? 2 : 1;
+
+// A matrix of T, stored as S; as Int8 or Int8Pair each column has a scale.
 template <class T, class S = T>
 struct Panels {
   S* data;
   index k, vectors;
   index width;  // vectors in a panel; the last one may have fewer
-  T* scale;     // [column], Int8 alone
+  T* scale;     // [column]
 
-  S* panel(index p) const { return data + p * width * k * lanes<T>; }
+  index rows() const { return ceil_div(k, k_of_row<S>); }
+  S* panel(index p) const { return data + p * width * rows() * lanes<T>; }
   index panel_width(index p) const {
     return vectors - p * width < width ? vectors - p * width : width;
   }
-  index size() const { return k * vectors * lanes<T>; }
+  index size() const { return rows() * vectors * lanes<T>; }
 };
 
 // The widest panels that waste no tile: 5 vectors are 3 + 2, not 4 + 1.
@@ -158,15 +162,17 @@ inline void narrow(const Panels<float, BFloat16>& to, const Panels<float>& from)
 }
 
 // Each column in 255 steps of its own largest weight; NaN where one weight is NaN or infinite.
-inline void narrow(const Panels<float, Int8>& to, const Panels<float>& from) {
+// put(row k, element of the row, whole number of steps) stores one.
+template <class S, class F>
+void narrow_columns(const Panels<float, S>& to, const Panels<float>& from, F put) {
   for (index vector = 0; vector < from.vectors; ++vector)
     for (index lane = 0; lane < lanes<float>; ++lane) {
       const index p = vector / from.width, stride = from.panel_width(p) * lanes<float>;
-      const index at =
-          p * from.width * from.k * lanes<float> + vector % from.width * lanes<float> + lane;
+      const index at = vector % from.width * lanes<float> + lane;
+      const float* column = from.panel(p) + at;
       float largest = 0;
       for (index k = 0; k < from.k; ++k) {
-        const float size = __builtin_fabsf(from.data[at + k * stride]);
+        const float size = __builtin_fabsf(column[k * stride]);
         largest = size <= largest ? largest : size;  // a NaN stays, and makes the column NaN
         if (largest != largest) break;
       }
@@ -174,9 +180,22 @@ inline void narrow(const Panels<float, Int8>& to, const Panels<float>& from) {
       to.scale[vector * lanes<float> + lane] = finite ? largest / 127 : __builtin_nanf("");
       const float steps = finite && largest > 0 ? 127 / largest : 0;
       for (index k = 0; k < from.k; ++k)
-        to.data[at + k * stride] =
-            finite ? Int8(__builtin_rintf(from.data[at + k * stride] * steps)) : Int8(0);
+        put(to.panel(p) + k / k_of_row<S> * stride + at, k,
+            finite ? Int8(__builtin_rintf(column[k * stride] * steps)) : Int8(0));
     }
+}
+
+inline void narrow(const Panels<float, Int8>& to, const Panels<float>& from) {
+  narrow_columns(to, from, [](Int8* element, index, Int8 steps) { *element = steps; });
+}
+
+inline void narrow(const Panels<float, Int8Pair>& to, const Panels<float>& from) {
+  narrow_columns(to, from, [](Int8Pair* pair, index k, Int8 steps) {
+    if (k % 2)
+      pair->second = steps;
+    else
+      *pair = {steps, 0};
+  });
 }
 
 // A part of a product: rows a[i] over k in [k0, k0 + count), panels `w_panel` apart.
@@ -312,6 +331,118 @@ void product(const Panels<T, S>& w, index v0, index v1, index rows, const T* con
     }
     base = c;
     base_row = c_row;
+  }
+}
+
+// ---- whole numbers ---------------------------------------------------------------------------
+
+// What meets weights of 8 bits: a block of a row in 65535 steps of its own largest number, in pairs.
+struct WholeRow {
+  alignas(64) std::int16_t steps[k_block];
+  float scale;  // of one step; NaN if a number is not finite
+
+  std::int32_t pair(index i) const {
+    std::int32_t both;
+    __builtin_memcpy(&both, steps + 2 * i, sizeof both);
+    return both;
+  }
+};
+
+inline void to_whole(const float* x, index count, WholeRow& to) {
+  constexpr float big = 12582912.0f;  // beside it there is room for whole numbers only
+  Vec<float> largest_of{}, finite_of{};
+  for (index k = 0; k < count; k += lanes<float>) {
+    const Vec<float> v = load_n(x + k, count - k);
+    largest_of = max(largest_of, absolute<float>(v));
+    finite_of = fma(v, Vec<float>{}, finite_of);
+  }
+  float largest = 0, finite = 0, of[lanes<float>], sums[lanes<float>];
+  store(of, largest_of);
+  store(sums, finite_of);
+  for (int i = 0; i < lanes<float>; ++i) {
+    largest = of[i] > largest ? of[i] : largest;
+    finite += sums[i];
+  }
+  const bool some = finite == 0 && largest > 1e-30f;
+  to.scale = finite == 0 ? largest / 32767 : __builtin_nanf("");
+  const Vec<float> steps = broadcast(some ? 32767 / largest : 0.0f);
+  for (index k = 0; k < k_block && k < count + lanes<float>; k += lanes<float>) {
+    const Vec<float> v = some && k < count ? load_n(x + k, count - k) : Vec<float>{};
+    const Bits<float> whole =
+        (Bits<float>)fma(v, steps, broadcast(big)) - (Bits<float>)broadcast(big);
+    const auto half = __builtin_convertvector(whole, Half);
+    __builtin_memcpy(to.steps + k, &half, sizeof half);
+  }
+}
+
+// Few rows by `vectors` vectors of one panel, a block of k: c = base + a * w.
+template <int rows, int vectors>
+void whole_tile(const Block<float, Int8Pair>& b, const WholeRow* in) {
+  constexpr index size = lanes<float>;
+  I32 sum[rows][vectors];
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) sum[i][v] = I32{};
+  const Int8Pair* w = b.w;
+  for (index k = 0; k < b.count; ++k, w += b.w_row) TIDEGATE_UNROLLED(i, 0, rows) {
+      const std::int32_t pair = in[i].pair(k);
+      TIDEGATE_UNROLLED(v, 0, vectors) sum[i][v] = add_products(sum[i][v], w + v * size, pair);
+    }
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) {
+    const index at = v * size;
+    Vec<float> total = __builtin_convertvector(sum[i][v], F32) * load(b.scale + at);
+    total = total * broadcast(in[i].scale);
+    if (b.base) total = load(b.base + i * b.base_row + at) + total;
+    store(b.c + i * b.c_row + at, total);
+  }
+}
+
+template <int rows, int vectors = max_panel>
+void whole_panel(index width, const Block<float, Int8Pair>& b, const WholeRow* in) {
+  if (width == vectors) return whole_tile<rows, vectors>(b, in);
+  if constexpr (vectors > 1) whole_panel<rows, vectors - 1>(width, b, in);
+}
+
+constexpr index whole_rows = 4;
+
+// As above, of weights of 8 bits.
+inline void product(const Panels<float, Int8Pair>& w, index v0, index v1, index rows,
+                    const float* const* a, float* c, index c_row, const float* base,
+                    index base_row) {
+  WholeRow in[whole_rows];
+  for (index row = 0; row < rows; row += whole_rows) {
+    const index n = rows - row < whole_rows ? rows - row : whole_rows;
+    const float* sum = base ? base + row * base_row : nullptr;
+    index sum_row = base_row;
+    for (index k0 = 0; k0 < w.k; k0 += k_block) {
+      const index count = w.k - k0 < k_block ? w.k - k0 : k_block;
+      for (index i = 0; i < n; ++i) to_whole(a[row + i] + k0, count, in[i]);
+      for (index v = v0; v < v1;) {
+        const index p = v / w.width, width = w.panel_width(p), from = v - p * w.width;
+        const index vectors = (v1 - v < width - from) ? v1 - v : width - from;
+        const index at = v * lanes<float>, w_row = width * lanes<float>;
+        const Int8Pair* begin = w.panel(p) + k0 / 2 * w_row + from * lanes<float>;
+        Block<float, Int8Pair> b{nullptr,
+                                 0,
+                                 ceil_div(count, 2),
+                                 begin,
+                                 w_row,
+                                 0,
+                                 w.scale + at,
+                                 c + row * c_row + at,
+                                 c_row,
+                                 sum ? sum + at : nullptr,
+                                 sum_row};
+        if (n == whole_rows)
+          whole_panel<whole_rows>(vectors, b, in);
+        else
+          for (index i = 0; i < n; ++i, b.c += c_row, b.base += b.base ? sum_row : 0)
+            whole_panel<1>(vectors, b, in + i);
+        v += vectors;
+      }
+      sum = c + row * c_row;
+      sum_row = c_row;
+    }
   }
 }
 

@@ -48,6 +48,7 @@ typedef float F32 __attribute__((vector_size(vector_bytes)));
 typedef double F64 __attribute__((vector_size(vector_bytes)));
 typedef std::int32_t I32 __attribute__((vector_size(vector_bytes)));
 typedef std::int64_t I64 __attribute__((vector_size(vector_bytes)));
+typedef std::int16_t Half __attribute__((vector_size(vector_bytes / 2)));  // as many as F32 has
 
 template <class T>
 using Vec = std::conditional_t<sizeof(T) == 4, F32, F64>;
@@ -181,6 +182,9 @@ struct BFloat16 {  // the upper half of a float
   std::uint16_t bits;
 };
 using Int8 = std::int8_t;  // times a scale for each column, panels.hpp
+struct Int8Pair {  // two that follow each other along k
+  std::int8_t first, second;
+};
 
 TIDEGATE_INLINE F32 load_weight(const float* p) { return load(p); }
 TIDEGATE_INLINE F64 load_weight(const double* p) { return load(p); }
@@ -210,6 +214,25 @@ TIDEGATE_INLINE F32 load_weight(const Int8* p) {
   std::int8_t bytes __attribute__((vector_size(vector_bytes / 4)));
   __builtin_memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, I32), F32);
+}
+#endif
+
+// sum + first * pair.first + second * pair.second of each lane, whole numbers: the same on every target.
+#if defined(TIDEGATE_ISA_avx512)
+TIDEGATE_INLINE I32 add_products(I32 sum, const Int8Pair* w, std::int32_t pair) {
+  const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)w));
+  return sum + (I32)_mm512_madd_epi16(wide, _mm512_set1_epi32(pair));
+}
+#elif defined(TIDEGATE_ISA_avx2)
+TIDEGATE_INLINE I32 add_products(I32 sum, const Int8Pair* w, std::int32_t pair) {
+  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)w));
+  return sum + (I32)_mm256_madd_epi16(wide, _mm256_set1_epi32(pair));
+}
+#else
+TIDEGATE_INLINE I32 add_products(I32 sum, const Int8Pair* w, std::int32_t pair) {
+  const std::int32_t first = std::int16_t(pair), second = pair >> 16;
+  for (int i = 0; i < lanes<float>; ++i) sum[i] += w[i].first * first + w[i].second * second;
+  return sum;
 }
 #endif
 
