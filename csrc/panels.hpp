@@ -368,8 +368,8 @@ inline void to_whole(const float* x, index count, WholeRow& to) {
   const Vec<float> steps = broadcast(some ? 32767 / largest : 0.0f);
   for (index k = 0; k < k_block && k < count + lanes<float>; k += lanes<float>) {
     const Vec<float> v = some && k < count ? load_n(x + k, count - k) : Vec<float>{};
-    const Bits<float> whole =
-        (Bits<float>)fma(v, steps, broadcast(big)) - (Bits<float>)broadcast(big);
+    const I32 whole =
+        (I32)((Bits<float>)fma(v, steps, broadcast(big)) - (Bits<float>)broadcast(big));
     const auto half = __builtin_convertvector(whole, Half);
     __builtin_memcpy(to.steps + k, &half, sizeof half);
   }

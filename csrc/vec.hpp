@@ -47,13 +47,14 @@ constexpr int lanes = vector_bytes / int(sizeof(T));
 typedef float F32 __attribute__((vector_size(vector_bytes)));
 typedef double F64 __attribute__((vector_size(vector_bytes)));
 typedef std::int32_t I32 __attribute__((vector_size(vector_bytes)));
-typedef std::int64_t I64 __attribute__((vector_size(vector_bytes)));
 typedef std::int16_t Half __attribute__((vector_size(vector_bytes / 2)));  // as many as F32 has
 
 template <class T>
 using Vec = std::conditional_t<sizeof(T) == 4, F32, F64>;
+typedef std::uint32_t U32 __attribute__((vector_size(vector_bytes)));
+typedef std::uint64_t U64 __attribute__((vector_size(vector_bytes)));
 template <class T>
-using Bits = std::conditional_t<sizeof(T) == 4, I32, I64>;
+using Bits = std::conditional_t<sizeof(T) == 4, U32, U64>;
 
 template <class T>
 TIDEGATE_INLINE Vec<T> broadcast(T x) {
@@ -165,9 +166,8 @@ TIDEGATE_INLINE void store_n(T* p, Vec<T> v, index n) {
 
 template <class T>
 TIDEGATE_INLINE Vec<T> absolute(Vec<T> a) {
-  constexpr auto sign =
-      std::make_signed_t<std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>(1)
-      << (8 * sizeof(T) - 1);
+  constexpr auto sign = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>(1)
+                        << (8 * sizeof(T) - 1);
   return (Vec<T>)((Bits<T>)a & ~(Bits<T>{} + sign));
 }
 
