@@ -104,7 +104,7 @@ def backward(
         *read.zone,
     )
     return Gradients(
-        d_x, d_h_0, _sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)
+        d_x, d_h_0, sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)
     )
 
 
@@ -219,7 +219,7 @@ def _by_direction(d_weights: Sequence[Tensor | None], directions: int) -> list[T
     ]
 
 
-def _sum_keep(d_keep: Tensor | None, keep: Tensor | None) -> Tensor | None:
+def sum_keep(d_keep: Tensor | None, keep: Tensor | None) -> Tensor | None:
     """Add up the gradient, one a unit and direction, over what `keep` was shared by."""
     if d_keep is None or keep is None:
         return None

@@ -1,0 +1,153 @@
+"""Whether a layer on a GPU is for our kernels or for torch's own.
+
+TIDEGATE_GPU says: `auto`, the table of what was measured; `always`, ours wherever they can;
+`never`. A device that cannot run them is said once, in a warning, and is torch's from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tidegate.nn._layer import Layer, Plan, hidden_size
+from tidegate.nn.gpu import _launch, _table
+from tidegate.nn.gpu._build import KINDS, LARGEST_HIDDEN, Build, build_for
+from tidegate.nn.gpu._nvrtc import Unusable
+
+if TYPE_CHECKING:
+    from tidegate.nn._gru import GRU
+
+MODES = ("auto", "always", "never")
+_unusable: set[tuple[torch.device, Build]] = set()
+
+
+def runs(layer: Layer, plan: Plan, training: bool) -> bool:
+    """Whether our GPU kernels compute this layer."""
+    if not layer.x.is_cuda:
+        return False
+    hidden, packed = hidden_size(layer), layer.batch_sizes is not None
+    batch = int(layer.batch_sizes[0]) if layer.batch_sizes is not None else layer.x.size(1)
+    return (
+        fits(layer, plan)
+        and is_preferred(layer.x.device, layer.x.dtype, hidden, batch, training, packed)
+        and is_usable(layer.x.device, build_of(layer, plan))
+    )
+
+
+def fits(layer: Layer, plan: Plan) -> bool:
+    """Whether the kernels have what the layer asks for, wherever it lies."""
+    given = [t for t in (*layer[:3], *layer.weights) if t is not None]
+    return (
+        plan.reset in ("after", "before")
+        and not plan.norm
+        and layer.mask is None
+        and layer.zone is None
+        and layer.x.numel() > 0
+        and layer.x.dtype in KINDS
+        and all(t.dtype == layer.x.dtype for t in given)
+        and hidden_size(layer) <= LARGEST_HIDDEN
+    )
+
+
+def build_of(layer: Layer, plan: Plan) -> Build:
+    """The compilation that a layer needs."""
+    return build_for(kind_of(layer.x.dtype), hidden_size(layer), plan.reset == "before")
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    """A kind of number: float32 is multiplied as torch's flag for recurrent networks says."""
+    return "tf32" if dtype == torch.float32 and _allows_tf32() else KINDS[dtype]
+
+
+def mode() -> str:
+    """What TIDEGATE_GPU says.
+
+    Raises:
+        ValueError: it says none of `MODES`.
+    """
+    said = os.environ.get("TIDEGATE_GPU", "auto")
+    if said not in MODES:
+        raise ValueError(f"TIDEGATE_GPU must be one of {', '.join(MODES)}, but it is {said!r}")
+    return said
+
+
+def is_preferred(
+    device: torch.device, dtype: torch.dtype, hidden: int, batch: int, training: bool, packed: bool
+) -> bool:
+    """Whether ours is to be used, were it possible."""
+    said = mode()
+    if said != "auto":
+        return said == "always"
+    table = _table.shipped()
+    if not table:
+        return False
+    call = _table.call_kind(kind_of(dtype), training, packed)
+    return _table.is_faster(table, torch.cuda.get_device_name(device), call, hidden, batch)
+
+
+def is_usable(device: torch.device, build: Build) -> bool:
+    """Whether the kernels of a build are ready on a device; they are compiled if need be."""
+    if torch.version.hip or (device, build) in _unusable:
+        return False
+    try:
+        _launch.prepare(device, build)
+    except Unusable as reason:
+        give_up(device, build, reason)
+        return False
+    return True
+
+
+def give_up(device: torch.device, build: Build, reason: Unusable) -> None:
+    """Leave this build to torch on this device from now on, and say so."""
+    if (device, build) in _unusable:
+        return
+    _unusable.add((device, build))
+    warnings.warn(
+        f"Tidegate's GPU kernels for {build.hidden} units of {build.kind} cannot run on {device}: "
+        f"{reason}. torch's own run in their place.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def compute_dtype(gru: GRU, data: Tensor, batch: int, training: bool, packed: bool):
+    """The half precision that our kernels compute a call in; None where they do not, or float32.
+
+    Under autocast a recurrent network is computed in half precision, as torch's is.
+    """
+    if not data.is_cuda:
+        return None
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else data.dtype
+    if dtype not in (torch.float16, torch.bfloat16) or not may_run(gru):
+        return None
+    preferred = is_preferred(data.device, dtype, max(gru.hidden_sizes), batch, training, packed)
+    return dtype if preferred else None
+
+
+def may_run(gru: GRU) -> bool:
+    """Whether the kernels have what a module's own options ask for."""
+    noise = gru.recurrent_dropout and gru.training
+    return not (
+        gru.reset == "none"
+        or gru.layer_norm
+        or gru.zoneout
+        or noise
+        or max(gru.hidden_sizes) > LARGEST_HIDDEN
+    )
+
+
+def _allows_tf32() -> bool:
+    recurrent = getattr(torch.backends.cudnn, "rnn", None)
+    if recurrent is not None and hasattr(recurrent, "fp32_precision"):
+        said = recurrent.fp32_precision
+        if said != "none":
+            return said == "tf32"
+        for above in (torch.backends.cudnn, torch.backends):
+            if (said := getattr(above, "fp32_precision", "none")) != "none":
+                return said == "tf32"
+        return False
+    return bool(torch.backends.cudnn.allow_tf32)
