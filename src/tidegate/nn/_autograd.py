@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor  # of `is_grads_batched`
 from torch.autograd import Function
 
-from tidegate.nn import _functional, _kernel, _vmap
+from tidegate.nn import _device, _functional, _kernel, _vmap
 from tidegate.nn._layer import Cotangents, Gradients, Layer, Plan, Wanted
 from tidegate.nn._packing import pack
 
@@ -77,7 +77,7 @@ class TransformedLayer(Function):
     @staticmethod
     def forward(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the kernel."""
-        return tuple(_kernel.forward(as_layer(tensors), plan))
+        return tuple(_device.forward(as_layer(tensors), plan))
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -106,7 +106,7 @@ class LayerBackward(Function):
     def forward(plan: Plan, wanted: Wanted, output: Tensor, *rest: Tensor | None):
         """Run the backward kernel; `rest` is the gradients of the outputs, then the layer."""
         layer = as_layer(rest[3:])
-        gradients = _kernel.backward(layer, plan, output, Cotangents._make(rest[:3]), wanted)
+        gradients = _device.backward(layer, plan, output, Cotangents._make(rest[:3]), wanted)
         return gradients.x, gradients.h_0, gradients.keep, *gradients.weights
 
     @staticmethod

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from tidegate.nn import gpu
 from tidegate.nn._layer import GATES, in_dtype
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 from tidegate.nn._stack import Inputs, StackOutputs
@@ -95,6 +96,9 @@ def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Fo
         batch = _packed_batch(packed)
     dtype = data.dtype if hx is None else _first(hx).dtype
     compute = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    ours = gpu.call_dtype(gru, data, batch, packed is not None)
+    if ours is not None:  # in half precision too, and under autocast with its results, as torch's
+        dtype, compute = (ours if dtype == data.dtype else dtype), ours
     return Form(batched, batch_first, packed, data, batch, dtype, compute)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn import _call, _dynamo, _init, _short, _stack
+from tidegate.nn import _call, _dynamo, _init, _short, _stack, gpu
 from tidegate.nn._layer import GATES, Plan, in_dtype
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 from tidegate.nn._stack import STACKS, Regularisers
@@ -252,7 +252,7 @@ class GRU(nn.GRU):
         if not (options or torch.compiler.is_compiling()):
             if (result := _short.run(self, input, hx)) is not None:
                 return result
-            if self._is_torchs and _is_for_torch(input):
+            if self._is_torchs and _is_for_torch(input) and not gpu.takes(self, input):
                 # torch's stub has a signature for each kind of input, and none for either.
                 return GRUResult(*super().forward(input, hx))  # pyrefly: ignore[no-matching-overload]
         form, inputs = _call.read(self, input, hx, lengths, keep)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from tidegate.nn import _functional, _kernel, _vmap
+from tidegate.nn import _device, _functional, _kernel, _vmap
 from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward, saved_tensors
 from tidegate.nn._layer import GATES, Cotangents, Layer, Outputs, Plan, Wanted, hidden_size
 
@@ -47,7 +47,8 @@ def _split(args: tuple) -> tuple[Layer, Plan]:
 
 def _forward(*args) -> tuple[Tensor, Tensor, Tensor]:
     layer, plan = _split(args)
-    road = _kernel.forward if _kernel.runs(layer, plan) else _functional.gru_layer
+    kernels = _device.runs(layer, plan, training=False)
+    road = _device.forward if kernels else _functional.gru_layer
     output, h_n, gates = road(layer, plan)
     return output, h_n, layer.x.new_empty(0) if gates is None else gates
 
@@ -73,7 +74,10 @@ def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
         if plan.directions > 1:  # written into one tensor; but results may not overlap
             weights = [None if d is None else d.clone() for d in weights]
     else:
-        d_x, *fixed, weights = _functional.backward(layer, plan, d_outputs, wanted)
+        if _device.runs(layer, plan, training=True):
+            d_x, *fixed, weights = _device.backward(layer, plan, output, d_outputs, wanted)
+        else:
+            d_x, *fixed, weights = _functional.backward(layer, plan, d_outputs, wanted)
         if d_x is not None:
             d_x = _kernel.empty_results(layer, plan, (), d_x.size(-1)).copy_(d_x)
     fixed = [layer.x.new_empty(0) if d is None else d.contiguous() for d in fixed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from tidegate.nn import _functional, _kernel, _onnx, _op
+from tidegate.nn import _device, _functional, _kernel, _onnx, _op
 from tidegate.nn._autograd import EagerLayer, TransformedLayer
 from tidegate.nn._layer import Layer, Outputs, Plan
 
@@ -17,13 +17,16 @@ def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
         return road.gru_layer(layer, plan)
     if not _in_plain_sight(layer):
         return _op.gru_layer(layer, plan)
-    if not _kernel.runs(layer, plan) or forward_ad._current_level >= 0:
+    training = torch.is_grad_enabled() and _needs_gradient(layer)
+    if forward_ad._current_level >= 0 or not _device.runs(layer, plan, training):
         return _functional.gru_layer(layer, plan)
     if torch._C._are_functorch_transforms_active():
         return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
-    if torch.is_grad_enabled() and _needs_gradient(layer):
-        return Outputs(*EagerLayer.apply(plan, save, *layer[:-1], *layer.weights))
-    return _kernel.forward(layer, plan)
+    if not training:
+        return _device.forward(layer, plan)
+    if not _kernel.runs(layer, plan):  # on a GPU only the outputs are kept
+        return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
+    return Outputs(*EagerLayer.apply(plan, save, *layer[:-1], *layer.weights))
 
 
 def _in_plain_sight(layer: Layer) -> bool:

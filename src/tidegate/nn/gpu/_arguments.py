@@ -18,7 +18,7 @@ def _strided(name: str, *axes: str) -> list[tuple[str, type]]:
 class Forward(ctypes.Structure):
     """Of `gru_forward`."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *_strided("x_gates", "time", "batch"),
         ("weight_hh", _POINTER * 2),
         ("bias_hh", _POINTER * 2),
@@ -35,7 +35,7 @@ class Forward(ctypes.Structure):
 class Backward(ctypes.Structure):
     """Of `gru_backward`."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("coefficients", _POINTER),
         ("weight_hh", _POINTER * 2),
         *_strided("d_output", "time", "batch"),
@@ -54,7 +54,7 @@ class Backward(ctypes.Structure):
 class Previous(ctypes.Structure):
     """Of `gru_previous`."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *_strided("output", "time", "batch"),
         ("h_0", _POINTER),
         *_KEEP,
@@ -69,7 +69,7 @@ class Previous(ctypes.Structure):
 class Coefficients(ctypes.Structure):
     """Of `gru_coefficients` and `gru_reset`."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *_strided("x_gates", "time", "batch"),
         ("h_gates", _POINTER),
         ("h_candidate", _POINTER),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from tidegate.nn._layer import Layer, Plan, hidden_size
 from tidegate.nn.gpu import _launch, _table
@@ -114,21 +115,49 @@ def give_up(device: torch.device, build: Build, reason: Unusable) -> None:
     )
 
 
-def compute_dtype(gru: GRU, data: Tensor, batch: int, training: bool, packed: bool):
-    """The half precision that our kernels compute a call in; None where they do not, or float32.
+def takes(gru: GRU, input: Tensor | PackedSequence) -> bool:
+    """Whether a call that torch's own GRU could answer is for our kernels."""
+    packed = isinstance(input, PackedSequence)
+    data = input.data if packed else input
+    if not data.is_cuda or data.numel() == 0 or torch.jit.is_tracing():
+        return False
+    if packed:
+        batch = int(input.batch_sizes[0])
+    else:
+        batch = data.size(1 - gru.batch_first) if data.dim() == 3 else 1
+    dtype = call_dtype(gru, data, batch, packed)
+    if dtype is None:
+        return False
+    kind, before = kind_of(dtype), gru.reset == "before"
+    sizes = set(gru.hidden_sizes)
+    return all(is_usable(data.device, build_for(kind, hidden, before)) for hidden in sizes)
+
+
+def call_dtype(gru: GRU, data: Tensor, batch: int, packed: bool) -> torch.dtype | None:
+    """What our kernels compute a call in; None where it is not for them.
 
     Under autocast a recurrent network is computed in half precision, as torch's is.
     """
-    if not data.is_cuda:
+    if not data.is_cuda or (mode() == "auto" and not _table.shipped()):
         return None
-    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else data.dtype
-    if dtype not in (torch.float16, torch.bfloat16) or not may_run(gru):
+    autocast = torch.is_autocast_enabled("cuda")
+    dtype = torch.get_autocast_dtype("cuda") if autocast else data.dtype
+    if dtype not in KINDS or not _may_run(gru):
         return None
-    preferred = is_preferred(data.device, dtype, max(gru.hidden_sizes), batch, training, packed)
-    return dtype if preferred else None
+    training = torch.is_grad_enabled() and (
+        data.requires_grad or any(p.requires_grad for p in gru.parameters())
+    )
+    return (
+        dtype
+        if all(
+            is_preferred(data.device, dtype, hidden, batch, training, packed)
+            for hidden in set(gru.hidden_sizes)
+        )
+        else None
+    )
 
 
-def may_run(gru: GRU) -> bool:
+def _may_run(gru: GRU) -> bool:
     """Whether the kernels have what a module's own options ask for."""
     noise = gru.recurrent_dropout and gru.training
     return not (

@@ -39,7 +39,7 @@ def parse(text: str) -> Table:
     if document.get("format") != FORMAT:
         raise ValueError(f"a table of format {FORMAT} was expected")
     return {
-        device: {name: [(int(h), int(b), float(times)) for h, b, times in rows] for name, rows in calls.items()}
+        device: {call: [_row(row) for row in rows] for call, rows in calls.items()}
         for device, calls in document["devices"].items()
     }
 
@@ -48,7 +48,9 @@ def text_of(table: Table) -> str:
     """The JSON of a table, a line for each kind of call."""
     devices = []
     for device, calls in sorted(table.items()):
-        lines = [f"      {json.dumps(name)}: {json.dumps(rows)}" for name, rows in sorted(calls.items())]
+        lines = [
+            f"      {json.dumps(name)}: {json.dumps(rows)}" for name, rows in sorted(calls.items())
+        ]
         devices.append(f"    {json.dumps(device)}: {{\n" + ",\n".join(lines) + "\n    }")
     inside = "{\n" + ",\n".join(devices) + "\n  }" if devices else "{}"
     return f'{{\n  "format": {FORMAT},\n  "devices": {inside}\n}}\n'
@@ -66,6 +68,11 @@ def is_faster(table: Table, device: str, call: str, hidden: int, batch: int) -> 
         for b in _neighbours({b for _, b in times}, batch)
     ]
     return bool(around) and min(around) >= 1
+
+
+def _row(row: list[float]) -> Row:
+    hidden, batch, times = row
+    return int(hidden), int(batch), float(times)
 
 
 def _neighbours(measured: Iterable[int], size: int) -> list[int]:
