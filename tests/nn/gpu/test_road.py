@@ -84,6 +84,7 @@ def test_a_loss_of_the_gates_is_differentiated(monkeypatch):
     assert_same(slopes(gru, x), exact)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
 def test_transforms_and_second_derivatives_hold(monkeypatch):
     gru, x = make()
     h_0 = torch.rand(1, BATCH, HIDDEN)
@@ -128,10 +129,10 @@ def test_under_a_compiler_metadata_alone_decides(monkeypatch):
 
     monkeypatch.setenv("TIDEGATE_GPU", "always")
     gru = GRU(FEATURES, HIDDEN, bidirectional=True, device="meta", dtype=torch.bfloat16)
-    with FakeTensorMode():
+    with FakeTensorMode(), torch.no_grad():  # autograd would ask for the device itself
         like = {"device": "cuda", "dtype": torch.bfloat16}
         for name, parameter in list(gru.named_parameters()):
-            setattr(gru, name, torch.nn.Parameter(torch.empty(parameter.shape, **like)))
+            setattr(gru, name, torch.nn.Parameter(torch.empty(parameter.shape, **like), False))
         x = torch.empty(TIME, BATCH, FEATURES, **like)
         result = gru(x, lengths=torch.full((BATCH,), TIME, device="cuda"))
     assert result.output.shape == (TIME, BATCH, 2 * HIDDEN)
