@@ -21,7 +21,7 @@ def cubin(build: Build, architecture: str, *, fresh: bool = False) -> bytes:
     Raises:
         Unusable: it cannot be compiled.
     """
-    options = _options(build, architecture)
+    options = options_of(build, architecture)
     path = folder() / f"{_key(options)}.cubin"
     if not fresh and (kept := _read(path)):
         return kept
@@ -40,7 +40,8 @@ def folder() -> Path:
     return root / "gpu"
 
 
-def _options(build: Build, architecture: str) -> list[str]:
+def options_of(build: Build, architecture: str) -> list[str]:
+    """The compiler's options."""
     macros = [f"-D{name}={value}" for name, value in build.macros.items()]
     return [*macros, f"--gpu-architecture={architecture}", "-std=c++17"]
 

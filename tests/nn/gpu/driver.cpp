@@ -1,0 +1,65 @@
+// A stand-in for libcuda.so.1 that writes down what it is asked for.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+int failing(const char* name) {
+  const char* wanted = std::getenv("TIDEGATE_TEST_FAIL");
+  return wanted && !std::strcmp(wanted, name) ? 701 : 0;
+}
+
+int note(const char* name, const char* text) {
+  if (std::FILE* log = std::fopen(std::getenv("TIDEGATE_TEST_LOG"), "a")) {
+    std::fprintf(log, "%s %s\n", name, text);
+    std::fclose(log);
+  }
+  return failing(name);
+}
+
+}  // namespace
+
+extern "C" {
+
+int cuDeviceGet(int* device, int ordinal) {
+  *device = ordinal + 100;
+  return 0;
+}
+
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  *value = attribute == 97 && device == 100 ? 166912 : -1;
+  return 0;
+}
+
+int cuGetErrorString(int code, const char** text) {
+  *text = code == 701 ? "too many resources requested for launch" : nullptr;
+  return 0;
+}
+
+int cuModuleLoadData(void** module, const char* image) {
+  *module = reinterpret_cast<void*>(0x1000);
+  return std::memcmp(image, "\x7f" "ELF", 4) ? 200 : note("cuModuleLoadData", "");
+}
+
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+  *function = reinterpret_cast<void*>(0x2000);
+  return module == reinterpret_cast<void*>(0x1000) ? note("cuModuleGetFunction", name) : 400;
+}
+
+int cuFuncSetAttribute(void*, int attribute, int value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%d %d", attribute, value);
+  return note("cuFuncSetAttribute", text);
+}
+
+int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads,
+                   unsigned threads_y, unsigned threads_z, unsigned shared, void* stream,
+                   void** parameters, void** extra) {
+  char text[256];
+  std::snprintf(text, sizeof text, "%p %u %u %u %u %u %u %u %p %lld %p", function, x, y, z, threads,
+                threads_y, threads_z, shared, stream, *static_cast<long long*>(parameters[0]),
+                static_cast<void*>(extra));
+  return note("cuLaunchKernel", text);
+}
+}
