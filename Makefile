@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CPP := $(wildcard csrc/* tests/sanitize/*.cpp)
+CPP := $(wildcard csrc/* src/tidegate/nn/gpu/*.cu* tests/sanitize/*.cpp tests/nn/gpu/*pp)
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 

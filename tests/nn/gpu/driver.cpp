@@ -39,7 +39,12 @@ int cuGetErrorString(int code, const char** text) {
 
 int cuModuleLoadData(void** module, const char* image) {
   *module = reinterpret_cast<void*>(0x1000);
-  return std::memcmp(image, "\x7f" "ELF", 4) ? 200 : note("cuModuleLoadData", "");
+  return std::memcmp(image,
+                     "\x7f"
+                     "ELF",
+                     4)
+             ? 200
+             : note("cuModuleLoadData", "");
 }
 
 int cuModuleGetFunction(void** function, void* module, const char* name) {

@@ -169,7 +169,7 @@ def test_a_device_must_have_what_a_build_needs(
 
 
 def test_source_that_is_refused_names_its_first_error():
-    with pytest.raises(_nvrtc.Unusable, match="NVRTC does not compile them .*error"):
+    with pytest.raises(_nvrtc.Unusable, match=r"NVRTC does not compile them .*error"):
         _nvrtc.compile_source({"a.cu": "__global__ void kernel() { nonsense; }"}, [])
 
 

@@ -12,7 +12,7 @@ LARGEST_HIDDEN = 256
 TYPES = {"float32": 0, "tf32": 1, "float16": 2, "bfloat16": 3}
 KINDS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 _REGISTER_TILES = 8  # a gate's tiles that fit the registers where there are no more
-_TILES_BESIDE_SHARED = 6  # and where shared memory holds the rest
+_TILES_BESIDE_SHARED = {1: 6, 2: 6, 4: 4}  # by cluster, where shared memory holds the rest
 
 
 class Build(NamedTuple):
@@ -64,7 +64,7 @@ def build_for(kind: str, hidden: int, before: bool) -> Build:
     padded = -(-hidden // step) * step
     build = Build(kind, hidden, padded, cluster, 0, before)
     tiles = _tiles(build)
-    return build._replace(held=tiles if tiles <= _REGISTER_TILES else _TILES_BESIDE_SHARED)
+    return build._replace(held=tiles if tiles <= _REGISTER_TILES else _TILES_BESIDE_SHARED[cluster])
 
 
 def sources() -> dict[str, str]:

@@ -51,7 +51,14 @@ def fits(layer: Layer, plan: Plan) -> bool:
         and layer.x.dtype in KINDS
         and all(t.dtype == layer.x.dtype for t in given)
         and hidden_size(layer) <= LARGEST_HIDDEN
+        and _longest_array(layer, plan) < 2**31
     )
+
+
+def _longest_array(layer: Layer, plan: Plan) -> int:
+    """Numbers in the longest array of either pass; the serial kernels count with 32 bits."""
+    rows = layer.x.numel() // layer.x.size(-1)
+    return 5 * plan.directions * rows * hidden_size(layer)
 
 
 def build_of(layer: Layer, plan: Plan) -> Build:

@@ -70,7 +70,7 @@ class _Run:
         self.batch = layer.x.size(1) if sizes is None else int(sizes[0])
         self.rows = layer.x.numel() // layer.x.size(-1)
         self.h_0 = _contiguous(layer.h_0)
-        self.keep = layer.keep
+        self.keep = _dense(layer.keep)
         self.x_gates = self._input_gates()
 
     def forward(self) -> Outputs:
@@ -309,7 +309,12 @@ def _last_first(stacked: Tensor, hidden: int) -> Tensor:
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
-    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
+    """With each row's numbers side by side, and not too far from the first to the last."""
+    if tensor is None:
+        return None
+    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    one_by_one = tensor.stride(-1) == 1 or tensor.size(-1) == 1
+    return tensor if one_by_one and reach < 2**31 else tensor.contiguous()
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:

@@ -6,9 +6,9 @@
 
 #define DEVICE __device__ __forceinline__
 #if CLUSTER > 1
-#define KERNEL(name, Arguments)                                     \
-  extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1)        \
-      __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments p)
+#define KERNEL(name, Arguments)                                                            \
+  extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1) \
+      name(const __grid_constant__ Arguments p)
 #else
 #define KERNEL(name, Arguments) \
   extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments p)
@@ -119,7 +119,8 @@ DEVICE void put_everywhere(u32 place, u16 bits) {
 #else
 #pragma unroll
   for (int rank = 0; rank < CLUSTER; ++rank) {
-    asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(start_of(rank) + place), "h"(bits) : "memory");
+    asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(start_of(rank) + place), "h"(bits)
+                 : "memory");
   }
 #endif
 }
@@ -130,7 +131,8 @@ DEVICE void put_everywhere(u32 place, float value) {
 #else
 #pragma unroll
   for (int rank = 0; rank < CLUSTER; ++rank) {
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(start_of(rank) + place), "f"(value) : "memory");
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(start_of(rank) + place), "f"(value)
+                 : "memory");
   }
 #endif
 }

@@ -13,8 +13,8 @@
 //
 // Compiled with TYPE, HIDDEN, PADDED, CLUSTER, HELD and RESET_BEFORE defined; see _kernels.py.
 
-#define FLOAT32 0   // three TF32 products for one of float32
-#define TF32 1      // float32 in memory, TF32 products
+#define FLOAT32 0  // three TF32 products for one of float32
+#define TF32 1  // float32 in memory, TF32 products
 #define FLOAT16 2
 #define BFLOAT16 3
 
@@ -22,8 +22,8 @@ typedef unsigned int u32;
 typedef unsigned short u16;
 typedef long long i64;
 
-#define ROWS 8                         // of the batch, for a block
-#define UNITS (PADDED / CLUSTER)       // of the state, for a block
+#define ROWS 8  // of the batch, for a block
+#define UNITS (PADDED / CLUSTER)  // of the state, for a block
 #define WARPS (UNITS / 16)
 #define THREADS (WARPS * 32)
 
@@ -40,12 +40,12 @@ typedef float Number;
 #endif
 
 constexpr int SIZE = sizeof(Number);
-constexpr int TILE = 32 / SIZE;        // numbers along the inner axis of a fragment
+constexpr int TILE = 32 / SIZE;  // numbers along the inner axis of a fragment
 constexpr int TILES = PADDED / TILE;
 constexpr int PARTS = TYPE == FLOAT32 ? 3 : 1;  // accumulators of a product
 
 // Shared memory: fragments that the registers do not hold, then rows of the right factors.
-constexpr u32 FRAGMENT = 16 * 32;      // bytes: 16 of each thread of a warp
+constexpr u32 FRAGMENT = 16 * 32;  // bytes: 16 of each thread of a warp
 constexpr u32 FACTORS = WARPS * 3 * (TILES > HELD ? TILES - HELD : 0) * FRAGMENT;
 constexpr u32 ROW = PADDED * SIZE + 16;  // 16 more, so that 8 rows lie in different banks
 constexpr u32 FACTOR = ROWS * ROW;
@@ -105,8 +105,8 @@ struct Place {
   int warp, lane;
   int direction, rank;  // rank: of the block in its cluster
   int row, unit;
-  i64 steps;            // of the longest of the block's rows
-  int length[2];        // of the thread's rows; 0 past the end of the batch
+  int steps;  // of the longest of the block's rows
+  int length[2];  // of the thread's rows; 0 past the end of the batch
 };
 
 DEVICE int length_of(const i64* lengths, i64 row, i64 batch, i64 time) {
@@ -139,19 +139,23 @@ DEVICE bool has_unit(const Place& me, int e) {
 }
 
 // Whether the thread's cell e takes part in step t.
-DEVICE bool is_alive(const Place& me, int e, i64 t) {
+DEVICE bool is_alive(const Place& me, int e, int t) {
   return t >= 0 && t < me.length[e % 2] && has_unit(me, e);
 }
 
 // Step number i in the order of the direction, which in reverse begins at the longest row's end.
-DEVICE i64 step_at(const Place& me, i64 i, bool backwards) {
+DEVICE int step_at(const Place& me, int i, bool backwards) {
   return backwards ? me.steps - 1 - i : i;
 }
 
 // The number by which step t goes in memory: packed rows are counted from the sequence's beginning.
-DEVICE i64 row_of(const i64* offsets, i64 t, i64 time) {
-  return offsets == nullptr || t < 0 || t >= time ? t : offsets[t];
+DEVICE int row_of(const i64* offsets, int t, i64 time) {
+  return offsets == nullptr || t < 0 || t >= time ? t : static_cast<int>(offsets[t]);
 }
+
+// Offsets in the serial kernels are 32 bits wide: half the registers. The caller sees to it that no
+// array is longer.
+DEVICE int narrow(i64 number) { return static_cast<int>(number); }
 
 // ---- The product -------------------------------------------------------------------------------
 
@@ -287,40 +291,42 @@ DEVICE void put_factor(const Place& me, u32 factor, int e, float value) {
 // ---- Forward -----------------------------------------------------------------------------------
 
 struct Forward {
-  const Number* x_gates;       // IN  [time, batch, direction, 3, hidden] by strides
-  i64 x_gates_time, x_gates_batch;         // strides in numbers; packed rows have the same for both
+  const Number* x_gates;  // IN  [time, batch, direction, 3, hidden] by strides
+  i64 x_gates_time, x_gates_batch;  // strides in numbers; packed rows have the same for both
   const Number* weight_hh[2];  // IN  [3 * hidden, hidden] of each direction
-  const Number* bias_hh[2];    // IN  [3 * hidden] or null
-  const Number* h_0;           // IN  [direction, batch, hidden] or null
-  const Number* keep;          // IN  [time, batch, 1 or hidden] by strides, or null
+  const Number* bias_hh[2];  // IN  [3 * hidden] or null
+  const Number* h_0;  // IN  [direction, batch, hidden] or null
+  const Number* keep;  // IN  [time, batch, 1 or hidden] by strides, or null
   i64 keep_time, keep_batch, keep_unit;
-  const i64* lengths;          // IN  [batch] or null
-  const i64* offsets;          // IN  [time]: first row of each step of packed rows, or null
-  Number* output;              // OUT [time, batch, direction, hidden] by strides
+  const i64* lengths;  // IN  [batch] or null
+  const i64* offsets;  // IN  [time]: first row of each step of packed rows, or null
+  Number* output;  // OUT [time, batch, direction, hidden] by strides
   i64 output_time, output_batch;
-  Number* h_n;                 // OUT [direction, batch, hidden]
-  Number* gates;               // OUT [gate, time, batch, direction, hidden] by strides, or null
+  Number* h_n;  // OUT [direction, batch, hidden]
+  Number* gates;  // OUT [gate, time, batch, direction, hidden] by strides, or null
   i64 gates_gate, gates_time, gates_batch;
   i64 time, batch;
 };
 
 // What the inputs give to the gates of the thread's cells at a step.
-DEVICE void load_inputs(Number (&x)[3][4], const Forward& p, const Place& me, i64 t, i64 row) {
+DEVICE void load_inputs(Number (&x)[3][4], const Forward& p, const Place& me, int t, int row) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const bool alive = is_alive(me, e, t);
-    const Number* from = p.x_gates + row * p.x_gates_time + (me.row + e % 2) * p.x_gates_batch +
-                         me.direction * 3 * HIDDEN + me.unit + e / 2 * 8;
+    const Number* from = p.x_gates + row * narrow(p.x_gates_time) +
+                         (me.row + e % 2) * narrow(p.x_gates_batch) + me.direction * 3 * HIDDEN +
+                         me.unit;
 #pragma unroll
-    for (int gate = 0; gate < 3; ++gate) x[gate][e] = alive ? from[gate * HIDDEN] : Number(0);
+    for (int gate = 0; gate < 3; ++gate)
+      x[gate][e] = alive ? from[gate * HIDDEN + e / 2 * 8] : Number(0);
   }
 }
 
 template <class Arguments>
-DEVICE float load_keep(const Arguments& p, const Place& me, int e, i64 t) {
+DEVICE float load_keep(const Arguments& p, const Place& me, int e, int t) {
   if (p.keep == nullptr || !is_alive(me, e, t)) return 1.0f;
-  return read(p.keep[t * p.keep_time + (me.row + e % 2) * p.keep_batch +
-                     (me.unit + e / 2 * 8) * p.keep_unit]);
+  return read(p.keep[t * narrow(p.keep_time) + (me.row + e % 2) * narrow(p.keep_batch) +
+                     (me.unit + e / 2 * 8) * narrow(p.keep_unit)]);
 }
 
 KERNEL(gru_forward, Forward) {
@@ -348,15 +354,15 @@ KERNEL(gru_forward, Forward) {
     put_factor(me, FACTORS, e, kept[e]);
   }
   // The row of a step is known a step before its numbers are asked for.
-  i64 this_row = row_of(p.offsets, step_at(me, 0, reverse), p.time);
-  i64 next_row = row_of(p.offsets, step_at(me, 1, reverse), p.time);
+  int this_row = row_of(p.offsets, step_at(me, 0, reverse), p.time);
+  int next_row = row_of(p.offsets, step_at(me, 1, reverse), p.time);
   Number x[3][4];
   load_inputs(x, p, me, step_at(me, 0, reverse), this_row);
   barrier();
 
 #pragma unroll 1
-  for (i64 i = 0; i < me.steps; ++i) {
-    const i64 t = step_at(me, i, reverse), next = step_at(me, i + 1, reverse);
+  for (int i = 0; i < me.steps; ++i) {
+    const int t = step_at(me, i, reverse), next = step_at(me, i + 1, reverse);
     const u32 now = FACTORS + (i & 1) * FACTOR, then = FACTORS + ((i + 1) & 1) * FACTOR;
     float x_gate[3][4], keep_next[4];
 #pragma unroll
@@ -402,14 +408,16 @@ KERNEL(gru_forward, Forward) {
       kept[e] = h[e] * keep_next[e];
       put_factor(me, then, e, kept[e]);
       if (alive) {
-        const i64 cell = me.direction * HIDDEN + me.unit + e / 2 * 8;
-        const i64 row = me.row + e % 2;
-        p.output[this_row * p.output_time + row * p.output_batch + cell] = written(h[e]);
+        const int cell = me.direction * HIDDEN + me.unit, row = me.row + e % 2;
+        Number* output =
+            p.output + this_row * narrow(p.output_time) + row * narrow(p.output_batch) + cell;
+        output[e / 2 * 8] = written(h[e]);
         if (p.gates != nullptr) {
-          Number* gates = p.gates + this_row * p.gates_time + row * p.gates_batch + cell;
+          Number* gates = p.gates + this_row * narrow(p.gates_time) + row * narrow(p.gates_batch) +
+                          cell + e / 2 * 8;
           gates[0] = written(r[e]);
-          gates[p.gates_gate] = written(z);
-          gates[2 * p.gates_gate] = written(n);
+          gates[narrow(p.gates_gate)] = written(z);
+          gates[2 * narrow(p.gates_gate)] = written(n);
         }
       }
     }
@@ -442,59 +450,61 @@ KERNEL(gru_forward, Forward) {
 //   c_r = h r (1 - r)                d_r = c_r d_m
 //   r, in place of c_h               d_m passes to the state before
 
-constexpr int COEFFICIENTS = 5;        // n, r, z, h, and the share of the old state
+constexpr int COEFFICIENTS = 5;  // n, r, z, h, and the share of the old state
 constexpr int C_N = 0, C_R = 1, C_Z = 2, C_H = 3, C_OLD = 4;
 
 struct Backward {
   const Number* coefficients;  // IN  [direction, row, 5, hidden]
   const Number* weight_hh[2];  // IN  [3 * hidden, hidden] of each direction
-  const Number* d_output;      // IN  [time, batch, direction, hidden] by strides, or null
+  const Number* d_output;  // IN  [time, batch, direction, hidden] by strides, or null
   i64 d_output_time, d_output_batch;
-  const Number* d_h_n;         // IN  [direction, batch, hidden] or null
-  const Number* keep;          // IN  as in Forward
+  const Number* d_h_n;  // IN  [direction, batch, hidden] or null
+  const Number* keep;  // IN  as in Forward
   i64 keep_time, keep_batch, keep_unit;
-  const i64* lengths;          // IN  [batch] or null
-  const i64* offsets;          // IN  [time] or null
-  Number* d_state;             // OUT [direction, row, hidden]: d_h of each step
-  Number* d_reset;             // OUT [direction, row, hidden]: d_m, with RESET_BEFORE
-  Number* d_kept;              // OUT [direction, row, hidden]: of keep_t * h_{t-1}; or null
-  Number* d_h_0;               // OUT [direction, batch, hidden] or null
+  const i64* lengths;  // IN  [batch] or null
+  const i64* offsets;  // IN  [time] or null
+  Number* d_state;  // OUT [direction, row, hidden]: d_h of each step
+  Number* d_reset;  // OUT [direction, row, hidden]: d_m, with RESET_BEFORE
+  Number* d_kept;  // OUT [direction, row, hidden]: of keep_t * h_{t-1}; or null
+  Number* d_h_0;  // OUT [direction, batch, hidden] or null
   i64 time, batch;
-  i64 rows, row_step;          // rows in all, and of a step: batch, or 1 where rows are packed
+  i64 rows, row_step;  // rows in all, and of a step: batch, or 1 where rows are packed
 };
 
 struct Inflow {
-  Number c[4][4];              // r, z, h, share of the old state; of each cell
+  Number c[4][4];  // r, z, h, share of the old state; of each cell
   Number d_output[4];
 };
 
-DEVICE i64 cell_of(const Backward& p, const Place& me, int e, i64 row) {
-  return me.direction * p.rows + row * p.row_step + me.row + e % 2;
+// Where the unit of the thread's cell 0 or 1 lies in an array [direction, row, hidden].
+DEVICE int cell_of(const Backward& p, const Place& me, int e, int row) {
+  return (me.direction * narrow(p.rows) + row * narrow(p.row_step) + me.row + e % 2) * HIDDEN +
+         me.unit;
 }
 
-DEVICE void load_inflow(Inflow& in, const Backward& p, const Place& me, i64 t, i64 row) {
+DEVICE const Number* coefficients_of(const Backward& p, const Place& me, int e, int row) {
+  return p.coefficients + cell_of(p, me, e, row) * COEFFICIENTS - me.unit * (COEFFICIENTS - 1);
+}
+
+DEVICE void load_inflow(Inflow& in, const Backward& p, const Place& me, int t, int row) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const bool alive = is_alive(me, e, t);
-    const i64 unit = me.unit + e / 2 * 8;
-    const Number* from = p.coefficients + cell_of(p, me, e, row) * COEFFICIENTS * HIDDEN + unit;
+    const Number* from = coefficients_of(p, me, e, row);
 #pragma unroll
-    for (int c = 0; c < 4; ++c) in.c[c][e] = alive ? from[(c + 1) * HIDDEN] : Number(0);
-    in.d_output[e] =
-        alive && p.d_output != nullptr
-            ? p.d_output[row * p.d_output_time + (me.row + e % 2) * p.d_output_batch +
-                         me.direction * HIDDEN + unit]
-            : Number(0);
+    for (int c = 0; c < 4; ++c) in.c[c][e] = alive ? from[(c + 1) * HIDDEN + e / 2 * 8] : Number(0);
+    const Number* d_output = p.d_output + row * narrow(p.d_output_time) +
+                             (me.row + e % 2) * narrow(p.d_output_batch) + me.direction * HIDDEN +
+                             me.unit;
+    in.d_output[e] = alive && p.d_output != nullptr ? d_output[e / 2 * 8] : Number(0);
   }
 }
 
 #if RESET_BEFORE
-DEVICE void load_candidate(Number (&c_n)[4], const Backward& p, const Place& me, i64 t, i64 row) {
+DEVICE void load_candidate(Number (&c_n)[4], const Backward& p, const Place& me, int t, int row) {
 #pragma unroll
   for (int e = 0; e < 4; ++e)
-    c_n[e] = is_alive(me, e, t) ? p.coefficients[cell_of(p, me, e, row) * COEFFICIENTS * HIDDEN +
-                                                 me.unit + e / 2 * 8]
-                                : Number(0);
+    c_n[e] = is_alive(me, e, t) ? coefficients_of(p, me, e, row)[e / 2 * 8] : Number(0);
 }
 #endif
 
@@ -510,19 +520,19 @@ KERNEL(gru_backward, Backward) {
     const bool there = p.d_h_n != nullptr && row < p.batch && has_unit(me, e);
     d_h[e] = there ? read(p.d_h_n[(me.direction * p.batch + row) * HIDDEN + unit]) : 0.0f;
   }
-  i64 this_row = row_of(p.offsets, step_at(me, 0, !forth), p.time);
-  i64 next_row = row_of(p.offsets, step_at(me, 1, !forth), p.time);
+  int this_row = row_of(p.offsets, step_at(me, 0, !forth), p.time);
+  int next_row = row_of(p.offsets, step_at(me, 1, !forth), p.time);
   Inflow inflow;
   load_inflow(inflow, p, me, step_at(me, 0, !forth), this_row);
 #if RESET_BEFORE
   Number c_n[4];
   load_candidate(c_n, p, me, step_at(me, 0, !forth), this_row);
 #endif
-  if (TILES > HELD) barrier();         // the fragments in shared memory are there
+  if (TILES > HELD) barrier();  // the fragments in shared memory are there
 
 #pragma unroll 1
-  for (i64 i = 0; i < me.steps; ++i) {
-    const i64 t = step_at(me, i, !forth), next = step_at(me, i + 1, !forth);
+  for (int i = 0; i < me.steps; ++i) {
+    const int t = step_at(me, i, !forth), next = step_at(me, i + 1, !forth);
     const u32 now = FACTORS + (i & 1) * 3 * FACTOR;
     float d_state[4], c[4][4], keep[4];
 #pragma unroll
@@ -540,9 +550,7 @@ KERNEL(gru_backward, Backward) {
       for (int gate = 0; gate < 3; ++gate)
         put_factor(me, now + gate * FACTOR, e, c[gate][e] * d_state[e]);
 #endif
-      if (alive)
-        p.d_state[cell_of(p, me, e, this_row) * HIDDEN + me.unit + e / 2 * 8] =
-            written(d_state[e]);
+      if (alive) p.d_state[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_state[e]);
     }
     load_inflow(inflow, p, me, next, next_row);
 #if RESET_BEFORE
@@ -566,31 +574,30 @@ KERNEL(gru_backward, Backward) {
     multiply<0, 1>(sums, weights, me, now, FACTOR);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      d_kept[e] = c[3][e] * d_state[e] + c[2][e] * d_reset[e] +
-                  (total(sums[0], e) + total(sums[1], e));
+      d_kept[e] =
+          c[3][e] * d_state[e] + c[2][e] * d_reset[e] + (total(sums[0], e) + total(sums[1], e));
       if (is_alive(me, e, t))
-        p.d_reset[cell_of(p, me, e, this_row) * HIDDEN + me.unit + e / 2 * 8] =
-            written(d_reset[e]);
+        p.d_reset[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_reset[e]);
     }
 #else
     multiply<0, 3>(sums, weights, me, now, FACTOR);
 #pragma unroll
     for (int e = 0; e < 4; ++e)
-      d_kept[e] = c[3][e] * d_state[e] + (total(sums[0], e) + total(sums[1], e) +
-                                          total(sums[2], e));
+      d_kept[e] =
+          c[3][e] * d_state[e] + (total(sums[0], e) + total(sums[1], e) + total(sums[2], e));
 #endif
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       if (!is_alive(me, e, t)) continue;
       d_h[e] = keep[e] * d_kept[e];
       if (p.d_kept != nullptr)
-        p.d_kept[cell_of(p, me, e, this_row) * HIDDEN + me.unit + e / 2 * 8] = written(d_kept[e]);
+        p.d_kept[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_kept[e]);
     }
     this_row = next_row;
     next_row = row_of(p.offsets, step_at(me, i + 2, !forth), p.time);
   }
 #if CLUSTER > 1
-  barrier();                           // no block leaves while another may still write to it
+  barrier();  // no block leaves while another may still write to it
 #endif
 
 #pragma unroll
@@ -606,8 +613,8 @@ KERNEL(gru_backward, Backward) {
 // A block has one step of one direction, and a share of its cells.
 
 struct Cell {
-  i64 t, batch_row, row;       // row: of [direction, row, ...]
-  int direction, unit;
+  i64 batch_row, row;  // row: of [direction, row, ...]
+  int t, direction, unit;
   bool alive;
 };
 
@@ -619,25 +626,25 @@ DEVICE Cell cell_at(const Arguments& p, i64 index) {
   cell.batch_row = index / HIDDEN;
   cell.unit = static_cast<int>(index % HIDDEN);
   cell.alive = cell.t < length_of(p.lengths, cell.batch_row, p.batch, p.time);
-  cell.row = cell.direction * p.rows + row_of(p.offsets, cell.t, p.time) * p.row_step +
-             cell.batch_row;
+  cell.row = cell.direction * p.rows +
+             static_cast<i64>(row_of(p.offsets, cell.t, p.time)) * p.row_step + cell.batch_row;
   return cell;
 }
 
-#define FOR_EACH_CELL(p)                                                             \
-  for (i64 index = thread() + static_cast<i64>(block_z()) * threads();               \
-       index < p.batch * HIDDEN; index += static_cast<i64>(threads()) * blocks_z())
+#define FOR_EACH_CELL(p)                                                                         \
+  for (i64 index = thread() + static_cast<i64>(block_z()) * threads(); index < p.batch * HIDDEN; \
+       index += static_cast<i64>(threads()) * blocks_z())
 
 struct Previous {
-  const Number* output;        // IN  [time, batch, direction, hidden] by strides
+  const Number* output;  // IN  [time, batch, direction, hidden] by strides
   i64 output_time, output_batch;
-  const Number* h_0;           // IN  [direction, batch, hidden] or null
-  const Number* keep;          // IN  as in Forward
+  const Number* h_0;  // IN  [direction, batch, hidden] or null
+  const Number* keep;  // IN  as in Forward
   i64 keep_time, keep_batch, keep_unit;
-  const i64* lengths;          // IN  [batch] or null
-  const i64* offsets;          // IN  [time] or null
-  Number* previous;            // OUT [direction, row, hidden]: h_{t-1}; zero past a row's end
-  Number* kept;                // OUT [direction, row, hidden]: keep_t * h_{t-1}; or null
+  const i64* lengths;  // IN  [batch] or null
+  const i64* offsets;  // IN  [time] or null
+  Number* previous;  // OUT [direction, row, hidden]: h_{t-1}; zero past a row's end
+  Number* kept;  // OUT [direction, row, hidden]: keep_t * h_{t-1}; or null
   i64 time, batch;
   i64 rows, row_step;
 };
@@ -648,7 +655,7 @@ ELEMENTWISE(gru_previous, Previous) {
     const Cell cell = cell_at(p, index);
     // Packed, a row past its end has no place.
     if (!cell.alive && p.offsets != nullptr) continue;
-    const i64 before = cell.direction == 1 ? cell.t + 1 : cell.t - 1;
+    const int before = cell.direction == 1 ? cell.t + 1 : cell.t - 1;
     const int length = length_of(p.lengths, cell.batch_row, p.batch, p.time);
     Number h = 0;
     if (cell.alive && before >= 0 && before < length)
@@ -658,25 +665,25 @@ ELEMENTWISE(gru_previous, Previous) {
       h = p.h_0[(cell.direction * p.batch + cell.batch_row) * HIDDEN + cell.unit];
     p.previous[cell.row * HIDDEN + cell.unit] = h;
     if (p.kept == nullptr) continue;
-    const float keep = cell.alive ? read(p.keep[cell.t * p.keep_time +
-                                                cell.batch_row * p.keep_batch +
-                                                cell.unit * p.keep_unit])
-                                  : 0.0f;
+    const float keep = cell.alive
+                           ? read(p.keep[cell.t * p.keep_time + cell.batch_row * p.keep_batch +
+                                         cell.unit * p.keep_unit])
+                           : 0.0f;
     p.kept[cell.row * HIDDEN + cell.unit] = written(keep * read(h));
   }
 }
 
 struct Coefficients {
-  const Number* x_gates;       // IN  [time, batch, direction, 3, hidden] by strides
+  const Number* x_gates;  // IN  [time, batch, direction, 3, hidden] by strides
   i64 x_gates_time, x_gates_batch;
-  const Number* h_gates;       // IN  [direction, row, 3 or 2, hidden]: W_h times the state before
-  const Number* h_candidate;   // IN  [direction, row, hidden]: W_hn (r * h), with RESET_BEFORE
-  const Number* bias_hh[2];    // IN  [3 * hidden] of each direction, or null
-  const Number* previous;      // IN  [direction, row, hidden], kept
-  const i64* lengths;          // IN  [batch] or null
-  const i64* offsets;          // IN  [time] or null
-  Number* product;             // OUT [direction, row, hidden]: r * h
-  Number* coefficients;        // OUT [direction, row, 5, hidden]
+  const Number* h_gates;  // IN  [direction, row, 3 or 2, hidden]: W_h times the state before
+  const Number* h_candidate;  // IN  [direction, row, hidden]: W_hn (r * h), with RESET_BEFORE
+  const Number* bias_hh[2];  // IN  [3 * hidden] of each direction, or null
+  const Number* previous;  // IN  [direction, row, hidden], kept
+  const i64* lengths;  // IN  [batch] or null
+  const i64* offsets;  // IN  [time] or null
+  Number* product;  // OUT [direction, row, hidden]: r * h
+  Number* coefficients;  // OUT [direction, row, 5, hidden]
   i64 time, batch;
   i64 rows, row_step;
 };
