@@ -126,8 +126,7 @@ struct Split {
 };
 
 constexpr double worth_a_thread = 2e5;     // flops of a call
-constexpr double worth_a_barrier =
-    4e4;  // flops of a step: 64 units gain 15% at best, and may lose 100
+constexpr double worth_a_barrier = 4e4;  // flops of a step; 64 units gain 15% at best, lose 100
 constexpr double heavy_weights = 8e6;      // bytes of weight_hh
 constexpr index few_rows = 16;             // of a thread
 
