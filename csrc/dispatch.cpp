@@ -16,9 +16,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace tidegate {
 
@@ -98,18 +95,6 @@ struct Scratch {
 thread_local Scratch scratch;  // of the calling thread, handed out to those that help it
 
 std::size_t pages(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
-
-// Fresh memory comes page by page as it is written, which took a tenth of a large call. So of a large
-// array larger pages are asked for, as NumPy does of its own; the system may decline.
-void ask_for_large_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) {
-#ifdef __linux__
-  constexpr std::size_t large = 4 << 20;
-  if (!p || bytes < large) return;
-  const std::size_t begin = pages(reinterpret_cast<std::uintptr_t>(p));
-  const std::size_t end = (reinterpret_cast<std::uintptr_t>(p) + bytes) / 4096 * 4096;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
 
 // ---- threads ---------------------------------------------------------------------------------
 
@@ -210,26 +195,6 @@ void share(const Call<T>& c, Split split, Shares& to) {
   }
 }
 
-// How far an array of the caller reaches: (time, batch, width), or packed rows of `width`.
-template <class T>
-index extent(const Call<T>& c, index time_stride, index batch_stride, index width) {
-  if (c.time == 0 || c.batch == 0) return 0;
-  if (c.offsets) return (c.offsets[c.time - 1] + 1) * batch_stride;
-  return (c.time - 1) * time_stride + (c.batch - 1) * batch_stride + width;
-}
-
-template <class T>
-void ask_for_large_results(const Call<T>& c, bool backward) {
-  const auto ask = [](T* p, index size) { ask_for_large_pages(p, std::size_t(size) * sizeof(T)); };
-  const Shape& shape = c.weights->shape;
-  if (backward) return ask(c.d_x, extent(c, c.d_x_time, c.d_x_batch, shape.input));
-  ask(c.output, extent(c, c.output_time, c.output_batch, shape.hidden));
-  if (!c.saved) return;
-  const index cells =
-      c.lengths ? std::accumulate(c.lengths, c.lengths + c.batch, index(0)) : c.time * c.batch;
-  ask(c.saved, kernels_of<T>().saved_size(shape, cells));
-}
-
 // First cell of each row among all cells, row by row: where forward leaves its gates.
 template <class T>
 void number_cells(Call<T>& c, std::vector<index>& cells) {
@@ -321,14 +286,12 @@ int default_threads() { return forked ? 1 : omp_get_max_threads(); }
 template <class T>
 void run_forward(Call<T>* calls, int directions, int threads) {
   const Kernels<T>& k = kernels_of<T>();
-  for (int d = 0; d < directions; ++d) ask_for_large_results(calls[d], false);
   run(calls, directions, threads, k.forward_scratch, k.forward_shared, k.forward);
 }
 
 template <class T>
 void run_backward(Call<T>* calls, int directions, int threads) {
   const Kernels<T>& k = kernels_of<T>();
-  ask_for_large_results(calls[0], true);
   if (directions == 1 || !calls[0].d_x)
     return run(calls, directions, threads, k.backward_scratch, k.backward_shared, k.backward);
   // Both directions have a gradient of the input: the second goes to a buffer and is added.
