@@ -211,30 +211,36 @@ class StreamBinding {
 
   template <class T>
   void run_as(Stream<T>& stream, address x, tidegate::index steps, address y) {
-    const auto* in = as<const T>(x);
-    const auto* ids = symbols_ ? (steps == 1 && !ids_.empty() && x == address(x_.data())
-                                      ? ids_.data()
-                                      : as<const std::int64_t>(x))
-                               : nullptr;
     T* out = as<T>(y);
     taken_ = 0;
-    for (tidegate::index step = 0; step < steps; ++step, ++taken_) {
-      if (symbols_)
-        stream.step(nullptr, ids + step * batch_, out);
-      else
-        careful(stream, in + step * batch_ * input_, out, step);
-      out += batch_ * output_;
+    if (symbols_) {
+      const bool own = x == address(x_.data());
+      stream.run(steps, nullptr, own ? ids_.data() : as<const std::int64_t>(x), out);
+      taken_ = steps;
+      return;
     }
+    const auto* in = as<const T>(x);
+    const tidegate::index count = batch_ * input_;
+    if (missing_ == missing_pass || all_finite(in, steps * count)) {
+      stream.run(steps, in, nullptr, out);
+      taken_ = steps;
+      return;
+    }
+    for (tidegate::index step = 0; step < steps; ++step, ++taken_)
+      careful(stream, in + step * count, out + step * batch_ * output_, step);
+  }
+
+  template <class T>
+  static bool all_finite(const T* x, tidegate::index count) {
+    T sum = 0;
+    for (tidegate::index i = 0; i < count; ++i) sum += x[i] * T(0);
+    return sum == T(0);
   }
 
   // One step, unless there is a number that would stay in the state for good.
   template <class T>
   void careful(Stream<T>& stream, const T* x, T* y, tidegate::index step) {
-    if (missing_ == missing_pass) return stream.step(x, nullptr, y);
-    const tidegate::index count = batch_ * input_;
-    T sum = 0;
-    for (tidegate::index i = 0; i < count; ++i) sum += x[i] * T(0);
-    if (sum == T(0)) return stream.step(x, nullptr, y);
+    if (all_finite(x, batch_ * input_)) return stream.run(1, x, nullptr, y);
     tidegate::index first = -1;
     for (tidegate::index row = 0; row < batch_; ++row) {
       bool fine = true;
@@ -251,7 +257,7 @@ class StreamBinding {
       std::memcpy(kept, as<const T>(f.state), std::size_t(f.states) * sizeof(T));
       kept += f.states;
     }
-    stream.step(x, nullptr, y);
+    stream.run(1, x, nullptr, y);
     kept = reinterpret_cast<T*>(before_.data());
     for (const LayerFacts& f : facts_) {
       if (!f.states) continue;

@@ -58,7 +58,8 @@ class Stream {
   Stream(std::vector<StreamOp<T>> ops, index input, index batch, int threads);
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
-  void step(const T* x, const std::int64_t* symbols, T* y);
+  // x (steps, batch, input), or symbols (steps, batch); y (steps, batch, output)
+  void run(index steps, const T* x, const std::int64_t* symbols, T* y);
 
  private:
   std::vector<StreamOp<T>> ops_;

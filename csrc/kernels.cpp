@@ -27,7 +27,7 @@ constexpr Kernels<T> table() {
           stream_pack<T>,
           stream_measure<T>,
           stream_scratch<T>,
-          stream_step<T>,
+          stream_run<T>,
           min_gru_forward<T>,
           min_gru_backward<T>};
 }

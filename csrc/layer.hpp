@@ -131,8 +131,9 @@ struct StreamOp {
 template <class T>
 struct StreamPlan {
   const StreamOp<T>* ops;
-  index count, input, output;
+  index count, input, output, batch;
   index widest, gates;  // of the buffers, from stream_measure
+  bool turned;  // the step before read its weights from the first to the last
 };
 
 // Takes pieces off a block of memory; with a null base it only counts.
@@ -191,8 +192,8 @@ struct Kernels {
   void (*stream_pack)(const StreamOp<T>&);
   void (*stream_measure)(StreamPlan<T>&);
   std::size_t (*stream_scratch)(const StreamPlan<T>&);
-  void (*stream_step)(const StreamPlan<T>&, index row, index rows, const T* x,
-                      const std::int64_t* symbols, T* y, Arena own);
+  void (*stream_run)(const StreamPlan<T>&, index row, index rows, index steps, const T* x,
+                     const std::int64_t* symbols, T* y, Arena own);
   void (*min_gru_forward)(const MinGru<T>&, const Part&);
   void (*min_gru_backward)(const MinGru<T>&, const Part&);
 };

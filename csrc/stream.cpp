@@ -18,6 +18,7 @@ Stream<T>::Stream(std::vector<StreamOp<T>> ops, index input, index batch, int th
   plan_.count = index(ops_.size());
   plan_.input = input;
   plan_.output = ops_.back().output;
+  plan_.batch = batch;
   k.stream_measure(plan_);
   const auto whole = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
   scratch_ = whole(k.stream_scratch(plan_));
@@ -35,18 +36,19 @@ Stream<T>::Stream(std::vector<StreamOp<T>> ops, index input, index batch, int th
 }
 
 template <class T>
-void Stream<T>::step(const T* x, const std::int64_t* symbols, T* y) {
+void Stream<T>::run(index steps, const T* x, const std::int64_t* symbols, T* y) {
   const Kernels<T>& k = kernels_of<T>();
   const auto block = [&](index row, int thread) {
     const index rows = std::min(stream_block, batch_ - row);
-    k.stream_step(plan_, row, rows, x, symbols, y,
-                  Arena{memory_.get() + scratch_ * std::size_t(thread), 0});
+    k.stream_run(plan_, row, rows, steps, x, symbols, y,
+                 Arena{memory_.get() + scratch_ * std::size_t(thread), 0});
   };
   // In a forked child OpenMP's threads are gone, and default_threads() says so.
   const int threads = threads_ == 1 ? 1 : default_threads() == 1 ? 1 : threads_;
   if (threads == 1) {
     const FlushDenormals flush;
     for (index row = 0; row < batch_; row += stream_block) block(row, 0);
+    plan_.turned ^= steps % 2 == 1;
     return;
   }
 #pragma omp parallel num_threads(threads)

@@ -8,14 +8,18 @@
 
 namespace tidegate::TIDEGATE_ISA {
 
+// Adds to each lane the one `half` after it.
+template <class T, int half, std::size_t... i>
+TIDEGATE_INLINE Vec<T> add_half(Vec<T> v, std::index_sequence<i...>) {
+  return v + __builtin_shufflevector(v, v, ((i + half) % lanes<T>)...);
+}
+
 // Sums a vector's lanes in pairs.
-template <class T>
+template <class T, int half = lanes<T> / 2>
 TIDEGATE_INLINE T sum_lanes(Vec<T> v) {
-  T lane[lanes<T>];
-  store(lane, v);
-  for (int half = lanes<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return lane[0];
+  v = add_half<T, half>(v, std::make_index_sequence<lanes<T>>());
+  if constexpr (half > 1) return sum_lanes<T, half / 2>(v);
+  return v[0];
 }
 
 template <class T>
@@ -178,6 +182,7 @@ struct StreamBuffers {
   T *x_gates, *h_gates, *h_n, *gated;
   const T **in, **states, **gated_rows;
   GateRow<T>* gate_rows;
+  T** next;
 
   StreamBuffers(const StreamPlan<T>& plan, Arena& arena) {
     const index n = stream_block;
@@ -191,16 +196,15 @@ struct StreamBuffers {
     states = take<const T*>(arena, n);
     gated_rows = take<const T*>(arena, n);
     gate_rows = take<GateRow<T>>(arena, n);
+    next = take<T*>(arena, n);
   }
 };
 
+// A step of rows that stand side by side: their states move on.
 template <class T, class S>
-void stream_gru_stored(const StreamOp<T>& op, index row, index rows, const StreamBuffers<T>& b) {
-  const Layout<T, S> l(*op.gru);
+void step_rows(const Layout<T, S>& l, index rows, T* state, const StreamBuffers<T>& b) {
   const index hidden = l.shape.hidden, groups = l.width / group<T>;
-  const bool before = l.shape.reset == reset_before;
   const index x_row = l.gates * l.width, h_row = l.hh_gates * l.width;
-  T* const state = op.state + row * hidden;
   for (index i = 0; i < rows; ++i) {
     T *const next = state + i * hidden, *const gated = b.gated + i * l.width;
     b.states[i] = next;
@@ -214,19 +218,93 @@ void stream_gru_stored(const StreamOp<T>& op, index row, index rows, const Strea
                       gated,
                       b.h_n + i * l.width};
   }
-  product(l.ih, 0, l.ih.vectors, rows, b.in, b.x_gates, x_row, l.bias_x, 0);
   recurrent_gates(l, 0, groups, rows, b.states, b.gate_rows);
-  if (before) candidate_gates(l, 0, groups, rows, b.gated_rows, b.gate_rows);
-  for (index i = 0; i < rows; ++i) b.in[i] = state + i * hidden;
+  if (l.shape.reset == reset_before) candidate_gates(l, 0, groups, rows, b.gated_rows, b.gate_rows);
+}
+
+// So many groups of one row stay in registers for a whole step.
+constexpr int groups_in_registers = group_vectors == 1 ? 4 : 2;
+
+// One row of "after", from its gates of the input to its next state.
+template <class T>
+TIDEGATE_INLINE GateRow<T> row_of(const T* state, const T* x_gates, T* h_gates, T* next) {
+  return {x_gates, h_gates, state, next, {nullptr, nullptr, 0}, state, nullptr, nullptr};
+}
+
+// Successive steps of one row, "after" alone: step i's state goes to next[i].
+template <int groups, class T, class S>
+void step_in_registers(const Layout<T, S>& l, index steps, const T* state, const T* x_gates,
+                       T* h_gates, T* const* next) {
+  const index x_row = l.gates * l.width;
+  for (index i = 0; i < steps; ++i) {
+    const GateRow<T> row = row_of<T>(state, x_gates + i * x_row, h_gates, next[i]);
+    one_row_groups<groups>(OneRow<T, S>{l.hh, l.shape.hidden, l.bias_hn, row}, 0, 0, l.hh.k);
+    state = next[i];
+  }
+}
+
+template <int groups = groups_in_registers, class T, class S>
+bool step_small(const Layout<T, S>& l, index steps, const T* state, const T* x_gates, T* h_gates,
+                T* const* next) {
+  if (l.width == groups * group<T>) {
+    step_in_registers<groups>(l, steps, state, x_gates, h_gates, next);
+    return true;
+  }
+  if constexpr (groups > 1) return step_small<groups - 1>(l, steps, state, x_gates, h_gates, next);
+  return false;
+}
+
+// Successive steps of one row; each step's state goes to a row of `out`, the last one to `state`.
+template <class T, class S>
+void steps_of_row(const Layout<T, S>& l, index steps, bool turned, T* state, T* out, index out_row,
+                  const StreamBuffers<T>& b) {
+  const index hidden = l.shape.hidden, groups = l.width / group<T>, x_row = l.gates * l.width;
+  const std::size_t bytes = std::size_t(hidden) * sizeof(T);
+  for (index i = 0; i < steps; ++i) b.next[i] = out + i * out_row;
+  if (l.shape.reset != reset_after) {
+    StreamBuffers<T> one = b;
+    for (index i = 0; i < steps; ++i) {
+      one.x_gates = b.x_gates + i * x_row;
+      step_rows(l, 1, state, one);
+      __builtin_memcpy(b.next[i], state, bytes);
+    }
+    return;
+  }
+  if (!step_small(l, steps, state, b.x_gates, b.h_gates, b.next)) {
+    const T* from = state;
+    for (index i = 0; i < steps; ++i) {
+      const GateRow<T> row = row_of<T>(from, b.x_gates + i * x_row, b.h_gates, b.next[i]);
+      one_row_after(OneRow<T, S>{l.hh, hidden, l.bias_hn, row}, 0, groups, (i % 2 == 1) != turned);
+      from = b.next[i];
+    }
+  }
+  __builtin_memcpy(state, b.next[steps - 1], bytes);
+}
+
+template <class T, class S>
+void stream_gru_stored(const StreamPlan<T>& plan, const StreamOp<T>& op, index row, index rows,
+                       bool in_time, T* out, const StreamBuffers<T>& b) {
+  const Layout<T, S> l(*op.gru);
+  const index out_row = plan.widest;
+  T* const state = op.state + row * op.output;
+  product(l.ih, 0, l.ih.vectors, rows, b.in, b.x_gates, l.gates * l.width, l.bias_x, 0);
+  if (in_time)
+    steps_of_row(l, rows, plan.turned, state, out, out_row, b);
+  else
+    step_rows(l, rows, state, b);
+  for (index i = 0; i < rows; ++i) b.in[i] = in_time ? out + i * out_row : state + i * op.output;
 }
 
 template <class T>
-void stream_gru(const StreamOp<T>& op, index row, index rows, const StreamBuffers<T>& b) {
+void stream_gru(const StreamPlan<T>& plan, const StreamOp<T>& op, index row, index rows,
+                bool in_time, T* out, const StreamBuffers<T>& b) {
   if constexpr (sizeof(T) == 4) {
-    if (op.gru->storage == stored_bfloat16) return stream_gru_stored<T, BFloat16>(op, row, rows, b);
-    if (op.gru->storage == stored_int8) return stream_gru_stored<T, Int8>(op, row, rows, b);
+    if (op.gru->storage == stored_bfloat16)
+      return stream_gru_stored<T, BFloat16>(plan, op, row, rows, in_time, out, b);
+    if (op.gru->storage == stored_int8)
+      return stream_gru_stored<T, Int8>(plan, op, row, rows, in_time, out, b);
   }
-  stream_gru_stored<T, T>(op, row, rows, b);
+  stream_gru_stored<T, T>(plan, op, row, rows, in_time, out, b);
 }
 
 // ---- all layers ----------------------------------------------------------------------------
@@ -251,39 +329,55 @@ std::size_t stream_scratch(const StreamPlan<T>& plan) {
   return arena.used;
 }
 
-// Takes rows [row, row + rows), at most stream_block, through all layers.
+// Takes `rows` rows, at most stream_block, through all layers: rows from `row` on of one step, or,
+// `in_time`, successive steps of row `row`.
 template <class T>
-void stream_step(const StreamPlan<T>& plan, index row, index rows, const T* x,
-                 const std::int64_t* symbols, T* y, Arena arena) {
-  const StreamBuffers<T> b(plan, arena);
+void stream_rows(const StreamPlan<T>& plan, const StreamBuffers<T>& b, index row, index rows,
+                 bool in_time, const T* x, const std::int64_t* symbols, T* y) {
   const index wide = plan.widest;
   int turn = 0;
   if (x)
-    for (index i = 0; i < rows; ++i) b.in[i] = x + (row + i) * plan.input;
+    for (index i = 0; i < rows; ++i) b.in[i] = x + i * plan.input;
   for (index k = 0; k < plan.count; ++k) {
     const StreamOp<T>& op = plan.ops[k];
-    if (op.kind == stream_recurrent) {
-      stream_gru(op, row, rows, b);
-      continue;
-    }
     if (op.kind == stream_embedding) {
-      for (index i = 0; i < rows; ++i) b.in[i] = op.weight + symbols[row + i] * op.output;
+      for (index i = 0; i < rows; ++i) b.in[i] = op.weight + symbols[i] * op.output;
       continue;
     }
     T* const out = b.rows[turn];
     turn = 1 - turn;
+    if (op.kind == stream_recurrent) {
+      stream_gru(plan, op, row, rows, in_time, out, b);
+      continue;
+    }
     if (op.kind == stream_linear) head(op, rows, b.in, out, wide);
     for (index i = 0; i < rows; ++i) {
       T* to = out + i * wide;
       if (op.kind == stream_norm) normalise(op, b.in[i], to);
       if (op.kind == stream_activation) activate(op, b.in[i], to);
       if (op.kind == stream_add_input)
-        for (index u = 0; u < op.input; ++u) to[u] = b.in[i][u] + x[(row + i) * plan.input + u];
+        for (index u = 0; u < op.input; ++u) to[u] = b.in[i][u] + x[i * plan.input + u];
       b.in[i] = to;
     }
   }
   for (index i = 0; i < rows; ++i)
-    __builtin_memcpy(y + (row + i) * plan.output, b.in[i], plan.output * sizeof(T));
+    __builtin_memcpy(y + i * plan.output, b.in[i], plan.output * sizeof(T));
+}
+
+// Takes the rows [row, row + rows), at most stream_block, through all layers, `steps` times. One
+// row that is alone in its stream goes through a layer for many steps before the next layer.
+template <class T>
+void stream_run(const StreamPlan<T>& plan, index row, index rows, index steps, const T* x,
+                const std::int64_t* symbols, T* y, Arena arena) {
+  const StreamBuffers<T> b(plan, arena);
+  const bool alone = plan.batch == 1;
+  const index at_once = alone ? stream_block : 1;
+  for (index step = 0; step < steps; step += at_once) {
+    const index n = steps - step < at_once ? steps - step : at_once;
+    const index first = step * plan.batch + row;
+    stream_rows(plan, b, row, alone ? n : rows, alone, x ? x + first * plan.input : x,
+                symbols ? symbols + first : symbols, y + first * plan.output);
+  }
 }
 
 }  // namespace tidegate::TIDEGATE_ISA

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["tidegate", "json", "zipfile"]):
+with atheris.instrument_imports(include=["tidegate", "json", "pickletools", "zipfile"]):
     import targets
 
 if __name__ == "__main__":

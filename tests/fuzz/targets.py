@@ -2,22 +2,27 @@
 
 import functools
 import io
+import json
 import tempfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from tidegate._model_file import read_model, write_model
 from tidegate.errors import InputError
 from tidegate.export import read
-from tidegate.export._bounded import read_npy
+from tidegate.export._bounded import parse_json, read_npy
 from tidegate.export._hdf5 import HDF5File
 from tidegate.export._json import read_json
 from tidegate.export._keras import _Reader
+from tidegate.export._torch_file import read_torch_file
 from tidegate.runtime import load
 
 KEPT = Path(__file__).parent / "corpus"
 MADE = Path(__file__).parents[1] / "data" / "formats"
+KINDS = Path(__file__).parents[1] / "data" / "models"
 FOLDER = Path(
     tempfile.mkdtemp(prefix="tidegate-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 )
@@ -47,13 +52,60 @@ def weights():
 
 
 def keras_config(data):
-    from tidegate.export._bounded import parse_json
-
     _Reader(Path("fuzzed"), parse_json(data, "fuzzed"), HDF5File(weights(), "weights")).model()
 
 
 def npy(data):
     read_npy(io.BytesIO(data), "fuzzed")
+
+
+def facts(kind):
+    """A target that takes bytes as the facts of a saved model, opens it, and runs it."""
+    honest = read_model(KINDS / f"{kind}.safetensors")
+    path = FOLDER / f"{kind}.safetensors"
+
+    def target(data):
+        found = parse_json(data, "facts")
+        if not isinstance(found, dict):
+            raise InputError("no facts")
+        write_model(path, honest.kind, honest.tensors, found)
+        model = load(path)
+        # One whose facts make no sense may say so in its own words: what counts is that it ends,
+        # and in how much memory.
+        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            RUN[kind](model)
+
+    return target
+
+
+def run_forecaster(model):
+    days = np.arange("2024-01-01", "2024-01-21", dtype="datetime64[D]")
+    ahead = {name: (role, [np.array(["a"] * 40)]) for name, role in model.reads.items()}
+    model([np.arange(20.0)], [days], ahead | {"promo": ("future", [np.arange(40.0)])})
+
+
+RUN = {
+    "forecaster": run_forecaster,
+    "classifier": lambda model: (model([np.ones((7, 2))]), model.stream().step([1.0, 2.0])),
+    "texts": lambda model: model(["up and"]),
+    "language": lambda model: (model.score("the tide"), model.sample("the", 3)),
+}
+
+
+def program(data):
+    """The instructions of a `.pt` file alone."""
+    with zipfile.ZipFile(MADE / "torch_state.pt") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, numbers in files.items():
+            archive.writestr(name, data if name.endswith("data.pkl") else numbers)
+    read_torch_file(held.getvalue(), "fuzzed")
+
+
+def stream_state(data):
+    model = read(MADE / "torch_legacy_every.onnx")
+    model.stream().from_bytes(data)
 
 
 # Name: what reads the bytes, and which files to begin with.
@@ -68,6 +120,10 @@ TARGETS = {
     "cells": (by_file("f.npz", read), "*.weights.npz"),
     "eqx": (by_file("f.eqx", read), "*.eqx"),
     "npy": (npy, "none"),
+    "pt": (lambda data: read_torch_file(data, "fuzzed"), "*.pt"),
+    "program": (program, "none"),
+    "stream": (stream_state, "none"),
+    **{kind: (facts(kind), "none") for kind in RUN},
 }
 
 
@@ -90,4 +146,11 @@ def seeds(name):
         held = io.BytesIO()
         np.save(held, np.arange(6.0).reshape(2, 3))
         found.append(held.getvalue())
+    if name == "program":
+        with zipfile.ZipFile(MADE / "torch_state.pt") as archive:
+            found += [archive.read(each) for each in archive.namelist() if each.endswith(".pkl")]
+    if name == "stream":
+        found.append(read(MADE / "torch_legacy_every.onnx").stream().to_bytes({"lines": "3"}))
+    if name in RUN:
+        found.append(json.dumps(read_model(KINDS / f"{name}.safetensors").facts).encode())
     return [data for data in found if len(data) < 20_000] or [b""]

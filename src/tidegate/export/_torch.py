@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import safetensors.numpy
@@ -30,7 +29,8 @@ from ..runtime import (
     Stack,
 )
 from ..weights import GRUWeights
-from ._bounded import read_bytes, read_zip
+from ._bounded import read_bytes
+from ._torch_file import read_torch_file
 
 Array = np.ndarray
 State = Mapping[str, Array]
@@ -57,8 +57,8 @@ def read_torch(
     """Read a `state_dict` that holds an `nn.GRU` or `nn.GRUCell`, and perhaps layers around it.
 
     Args:
-        path: safetensors; or what `torch.save(module.state_dict())` wrote, which is read with
-            torch's own restricted reader, so that nothing in it is executed.
+        path: safetensors; or what `torch.save(module.state_dict())` wrote, which is read without
+            torch, and without executing anything in it.
         layers: modules of the file in the order in which they run, with what else happens between:
             names of functions ("relu"), "last" for the last step, "final" for the state after the
             GRU. `KIND:NAME` says what a module is where its tensors do not: "embedding:words".
@@ -68,7 +68,6 @@ def read_torch(
 
     Raises:
         InputError: the file is damaged, tensors do not fit, or `layers` are needed or wrong.
-        ModuleNotFoundError: the file is torch's own, and torch is not installed.
     """
     state, facts = _read_state(Path(path))
     if layers is None and "layers" in facts:
@@ -218,51 +217,10 @@ def _read_state(path: Path) -> tuple[State, Mapping[str, str]]:
     data = read_bytes(path)
     if path.suffix == ".safetensors":
         return _from_safetensors(data, path)
-    if data[:2] == b"PK":
-        read_zip(data, path)  # refuses what would unpack to far more than the file
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{path} can be read with torch only: install it, or save the state_dict with "
-            "safetensors.torch.save_file"
-        ) from None
-    try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a stranger's bytes make it say
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{path} is not a plain state_dict, and nothing else is unpickled: save it with "
-            f"safetensors.torch.save_file(module.state_dict(), ...); torch says: {reason}"
-        ) from None
-    return _as_arrays(loaded, path, len(data)), {}
-
-
-def _as_arrays(loaded: Any, path: Path, size: int) -> State:
-    import torch
-
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise InputError(f"{path} holds {type(loaded).__name__}, not a state_dict")
-    tensors = {str(key): value for key, value in loaded.items()}
-    others = [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]
+    state, others = read_torch_file(data, path)
     if others:
         raise InputError(f"{path} is not a state_dict: {others[0]!r} is no tensor")
-    # A tensor may repeat one number of the file as often as it likes.
-    if sum(value.numel() * value.element_size() for value in tensors.values()) > 4 * size + 2**20:
-        raise InputError(f"{path} has tensors of more numbers than it has bytes")
-    try:
-        return {key: _as_array(value) for key, value in tensors.items()}
-    except (TypeError, RuntimeError) as error:
-        raise InputError(f"{path} has a tensor that is no plain array: {error}") from None
-
-
-def _as_array(tensor: Any) -> Array:
-    tensor = tensor.detach()
-    narrow = tensor.is_floating_point() and tensor.element_size() < 4
-    return (tensor.float() if narrow else tensor).numpy()
+    return state, {}
 
 
 def _from_safetensors(data: bytes, path: Path) -> tuple[State, Mapping[str, str]]:

@@ -154,6 +154,7 @@ class Forecaster:
             }
             networks.append(_Network(shape, mine))
         model = Model.from_facts(facts["model"], networks, file.tensors["correlation"])
+        _check_sizes(model, shape)
         derived = Derived.from_facts(facts["derived"])
         return cls(model, derived, file)
 
@@ -226,6 +227,24 @@ class _Network:
         return self._linear("effect_answer", _silu(self._linear("effect_read", seen)))
 
 
+def _check_sizes(model: Model, shape: Shape) -> None:
+    """Hold what the facts say of sizes against the arrays, or against what no model has.
+
+    Raises:
+        InputError: a size is none.
+    """
+    scaling, horizon = model.scaling, len(model.correlation)
+    if scaling.horizon != horizon or shape.horizon != horizon:
+        raise InputError(f"its arrays are of {horizon} steps ahead, and its facts of other steps")
+    if len(model.quantiles) != len(model.widths) or len(model.quantiles) != 1 + 2 * shape.bands:
+        raise InputError(f"it has {len(model.quantiles)} quantiles, and arrays of other numbers")
+    for name in ("context", "input_length", "season_length"):
+        size = getattr(scaling, name)
+        if not isinstance(size, int) or not 1 <= size <= _LONGEST:
+            raise InputError(f"{name} must be from 1 to {_LONGEST:,}, not {size!r}")
+
+
+_LONGEST = 2**20  # steps of a window; models have some thousand
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
