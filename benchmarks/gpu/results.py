@@ -79,7 +79,7 @@ def faster(rows: Iterable[dict]) -> dict[str, list[_table.Row]]:
     for row in sorted(rows, key=lambda row: (row["hidden"], row["batch"])):
         if row["hidden"] > LARGEST:
             continue
-        right = not row["fault"] and row["ours"] and row["eager"]
+        right = not row.get("fault") and row.get("ours") and row.get("eager")
         times = round(row["eager"] / row["ours"], 2) if right else 0.0
         call = _table.call_kind(row["kind"], row["training"], row["packed"])
         table.setdefault(call, []).append((row["hidden"], row["batch"], times))

@@ -22,7 +22,8 @@ class GRU(nn.GRU):
     """A gated recurrent unit: `torch.nn.GRU`, several times faster on a CPU, and with more options.
 
     With torch's arguments alone it has torch's parameters, `state_dict`, results and random
-    numbers. On a GPU such a GRU runs torch's own kernels.
+    numbers. On a GPU such a GRU runs torch's own kernels, unless ours were measured to be faster
+    there or `TIDEGATE_GPU=always` is set.
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
         z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)

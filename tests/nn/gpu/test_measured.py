@@ -1,0 +1,96 @@
+"""What the benchmark makes of its timings, on timings that are made up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tidegate.nn.gpu import _table
+
+GPU = Path(__file__).parents[3] / "benchmarks" / "gpu"
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.syspath_prepend(str(GPU))
+    import results
+
+    return results
+
+
+def rows(results) -> list[dict]:
+    made_up = []
+    for hidden in (64, 384):
+        for case in results.calls(results.Kernel("bfloat16", hidden)):
+            times = {"ours": 2.0, "eager": 7.0, "graph": 5.0, "error": 0.4}
+            made_up.append(case._asdict() | times)
+    made_up[0] |= {"ours": None, "fault": "two runs differ in their bits"}
+    made_up[1] |= {"eager": 1.0}
+    return made_up
+
+
+def test_a_table_is_made_of_what_was_right(results, tmp_path):
+    path = tmp_path / "times.csv"
+    results.write_csv(path, rows(results))
+    table = {"a GPU": results.faster(results.read_csv(path))}
+    assert _table.parse(_table.text_of(table)) == table
+    call = _table.call_kind("bfloat16", training=True, packed=False)
+    wrong, slower, *faster = results.BATCH
+    measured = {batch: times for _, batch, times in table["a GPU"][call]}
+    assert measured == {wrong: 0.0, slower: 0.5, **dict.fromkeys(faster, 3.5)}
+    assert not _table.is_faster(table, "a GPU", call, 64, wrong)
+    assert not _table.is_faster(table, "a GPU", call, 64, slower)
+    assert _table.is_faster(table, "a GPU", call, 64, faster[0])
+    assert not _table.is_faster(table, "a GPU", call, 384, faster[0])  # beyond our kernels
+
+
+def test_every_call_is_measured_once_and_what_the_goals_speak_of_first(results):
+    kernels = results.kernels()
+    assert len(set(kernels)) == len(kernels) == len(results.KINDS) * len(results.HIDDEN)
+    assert kernels[0] == results.Kernel("bfloat16", 128)
+    calls = results.calls(kernels[0])
+    assert len(set(calls)) == len(calls) == 4 * len(results.BATCH)
+
+
+def test_lines_and_plot_tell_times_and_faults(results, tmp_path):
+    first, second = results.lines_of(rows(results)[:2])
+    assert first == "bfloat16 training padded, hidden 64, batch 16: two runs differ in their bits"
+    assert second.endswith("batch 64: ours 2.000 ms, eager 1.000 ms, graph 5.000 ms")
+    results.plot(rows(results), "a GPU", tmp_path / "times.svg")
+    assert (
+        "a GPU" in (tmp_path / "times.svg").read_text() or (tmp_path / "times.svg").stat().st_size
+    )
+
+
+def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, monkeypatch):
+    import run
+
+    kernel = results.Kernel("bfloat16", 64)
+    monkeypatch.setattr(run, "_output", lambda script, limit: ([], "did not end within 1 s"))
+    assert [row["fault"] for row in run.measure(kernel, 1)] == ["did not end within 1 s"] * 16
+    half = [results.calls(kernel)[0]._asdict() | {"ours": 1.0}]
+    printed = [str(half[0]).replace("'", '"').replace("True", "true").replace("False", "false")]
+    monkeypatch.setattr(run, "_output", lambda script, limit: (printed, ""))
+    found = run.measure(kernel, 1)
+    assert found[0] == half[0]
+    assert [row["fault"] for row in found[1:]] == ["no answer"] * 15
+
+
+def test_what_a_process_says_is_kept_when_it_ends_badly(results):
+    import run
+
+    script = "import sys, time; print('{}', flush=True); "
+    printed, fault = run._output(["-c", script + "sys.exit('broken')"], 30)
+    assert (printed, fault) == (["{}"], "broken")
+    printed, fault = run._output(["-c", script + "time.sleep(60)"], 1)
+    assert (printed, fault) == (["{}"], "did not end within 1 s")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so():
+    command = [sys.executable, str(GPU / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "There is no GPU that torch can use: nothing was measured.\n"
