@@ -143,9 +143,12 @@ def takes(gru: GRU, input: Tensor | PackedSequence) -> bool:
 def call_dtype(gru: GRU, data: Tensor, batch: int, packed: bool) -> torch.dtype | None:
     """What our kernels compute a call in; None where it is not for them.
 
-    Under autocast a recurrent network is computed in half precision, as torch's is.
+    Under autocast a recurrent network is computed in half precision, as torch's is. While a graph
+    is traced nothing outside it may be asked: the operator asks when it runs, and in float32.
     """
-    if not data.is_cuda or (mode() == "auto" and not _table.shipped()):
+    if not data.is_cuda or torch.compiler.is_compiling():
+        return None
+    if mode() == "auto" and not _table.shipped():
         return None
     autocast = torch.is_autocast_enabled("cuda")
     dtype = torch.get_autocast_dtype("cuda") if autocast else data.dtype
