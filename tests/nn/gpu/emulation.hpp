@@ -126,6 +126,8 @@ inline void note_read(int block, u32 place, int bytes) {
 }
 
 inline void store(int block, u32 place, const void* from, int bytes) {
+  if (block != current->block && !current->barriers)
+    complain("a write into a block that may not have begun");
   note_write(block, place, bytes);
   if (error.empty()) std::memcpy(&blocks[block].memory[place], from, bytes);
 }

@@ -344,6 +344,9 @@ KERNEL(gru_forward, Forward) {
                           ? read(bias_hh[gate * HIDDEN + me.unit + j * 8])
                           : 0.0f;
 
+#if CLUSTER > 1
+  barrier();  // every block of the cluster has begun, and can be written to
+#endif
   float h[4], kept[4];
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
@@ -528,7 +531,7 @@ KERNEL(gru_backward, Backward) {
   Number c_n[4];
   load_candidate(c_n, p, me, step_at(me, 0, !forth), this_row);
 #endif
-  if (TILES > HELD) barrier();  // the fragments in shared memory are there
+  if (CLUSTER > 1 || TILES > HELD) barrier();  // the fragments in shared memory are there
 
 #pragma unroll 1
   for (int i = 0; i < me.steps; ++i) {
