@@ -31,7 +31,7 @@ from tidegate.runtime import GRU, Linear, Model, Stack
 from tidegate.weights import GRUWeights
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
-RTNEURAL_SIZES = (8, 16, 32, 64)  # beyond, its matrices outgrow the stack that Eigen allows
+LARGEST_CONSTANT = 64  # beyond, RTNeural's matrices outgrow the stack that Eigen allows
 RATE = 48_000  # samples a second of audio
 HERE = Path(__file__).parent
 Row = dict[str, float]
@@ -106,15 +106,19 @@ class Peer:
 
 
 def rtneural(hidden: int, model: Model, x: np.ndarray, peer: Peer, repeats: int) -> list[float]:
-    """Microseconds a sample of RTNeural, and its last output, of its fastest backend."""
+    """Microseconds a sample of RTNeural, and its last output, of its fastest backend.
+
+    Its sizes are constants of the program up to `LARGEST_CONSTANT`, and read with the model beyond.
+    """
+    constant = hidden if hidden <= LARGEST_CONSTANT else 0
     results = []
     with tempfile.TemporaryDirectory() as folder:
         write(model, Path(folder) / "model.json", "rtneural")
         x.tofile(Path(folder) / "x.f32")
         for backend in BACKENDS:
-            program = peer.programs / f"{backend}-{hidden}"
+            program = peer.programs / f"{backend}-{constant}"
             if not program.exists():
-                compile_rtneural(program, backend, hidden, peer.source)
+                compile_rtneural(program, backend, constant, peer.source)
             command = [program, f"{folder}/model.json", f"{folder}/x.f32", str(repeats)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             *times, y = [float(word) for word in done.stdout.split()]
@@ -137,7 +141,8 @@ def compile_rtneural(program: Path, backend: str, hidden: int, source: Path) -> 
     command = ["g++", "-std=c++17", "-O3", "-march=native", "-w", *flags]
     command += [f"-D{definition}" for definition in definitions]
     command += [f"-I{source / folder}" for folder in ("", module, "modules/json")]
-    subprocess.run([*command, str(HERE / "stream_rtneural.cpp"), "-o", str(program)], check=True)
+    sources = [str(HERE / "stream_rtneural.cpp"), str(source / "RTNeural" / "RTNeural.cpp")]
+    subprocess.run([*command, *sources, "-o", str(program)], check=True)
 
 
 def measure(hidden: int, seconds: float, peer: Peer | None) -> Row:
@@ -169,7 +174,7 @@ def measure(hidden: int, seconds: float, peer: Peer | None) -> Row:
         begin = time.perf_counter()
         block.run(samples[:size, None])
         times["run"].append((time.perf_counter() - begin) / size * 1e6)
-        if peer is not None and hidden in RTNEURAL_SIZES and len(times["rtneural"]) < 9:
+        if peer is not None and len(times["rtneural"]) < 9:
             taken, y = rtneural(hidden, model, samples, peer, 5)
             assert abs(y - last) < 1e-4, f"RTNeural gives {y}, and we {last}"
             times["rtneural"].append(taken)

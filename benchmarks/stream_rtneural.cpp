@@ -1,4 +1,5 @@
-// One sample at a time through RTNeural's GRU and head, sizes known when it is compiled.
+// One sample at a time through RTNeural's GRU and head: sizes known when it is compiled, or, if
+// HIDDEN is 0, when the model is read.
 // Usage: stream_rtneural MODEL.json SAMPLES.f32 REPEATS; prints nanoseconds a sample, a line each
 // repeat, then the last output.
 #include <algorithm>
@@ -11,11 +12,16 @@
 #include <RTNeural/RTNeural.h>
 
 int main(int, char** arguments) {
+  std::ifstream json(arguments[1]);
+#if HIDDEN
   RTNeural::ModelT<float, 1, 1, RTNeural::GRULayerT<float, 1, HIDDEN>,
                    RTNeural::DenseT<float, HIDDEN, 1>>
       model;
-  std::ifstream json(arguments[1]);
   model.parseJson(json);
+#else
+  const auto read = RTNeural::json_parser::parseJson<float>(json);
+  auto& model = *read;
+#endif
   std::ifstream file(arguments[2], std::ios::binary | std::ios::ate);
   std::vector<float> x(static_cast<std::size_t>(file.tellg()) / sizeof(float));
   file.seekg(0);
