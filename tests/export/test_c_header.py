@@ -21,6 +21,7 @@ FLAGS = [
     "-Wextra",
     "-Werror",
     "-Wconversion",
+    "-Wdouble-promotion",
     "-Wshadow",
     "-O2",
     "-ffreestanding",
