@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from helpers import assert_matches
 from runtime_cases import RESETS, embedding, gru_layer, layer_norm, linear, truth
+from tidegate import _kernels
 from tidegate.errors import InputError
 from tidegate.ops import pack_gru
 from tidegate.runtime import GRU, Activation, AddInput, Last, Linear, Model, Stack, Stream
@@ -141,6 +144,54 @@ def test_the_state_goes_on_elsewhere():
     np.testing.assert_array_equal(other.run(x[11:]), whole[11:])
     third = Stream(stack, 3, hx=one.states)
     np.testing.assert_array_equal(third.run(x[11:]), whole[11:])
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 99),
+    hidden=st.integers(1, 150),
+    cut=st.integers(0, 40),
+    reset=st.sampled_from(RESETS),
+    storage=st.sampled_from(["native", "bfloat16", "int8"]),
+)
+def test_many_steps_in_a_call_have_the_bits_of_one_by_one(seed, hidden, cut, reset, storage):
+    stack = Stack([gru_layer(seed, 3, hidden, reset=reset), linear(1, hidden, 2)])
+    x = inputs(40, 3, seed=seed)
+    one, many = (Stream(stack, storage=storage) for _ in range(2))
+    found = np.concatenate([many.run(x[:cut]), many.run(x[cut:])])
+    np.testing.assert_array_equal(found, [one.step(row).copy() for row in x])
+    assert snapshot(one) == snapshot(many)
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2"])
+def test_the_state_goes_on_with_other_instructions(tmp_path, isa):
+    if isa not in _kernels.isas():
+        pytest.skip(f"this machine has no {isa}")
+    model, x = Model(small()), inputs(40, 3)
+    model.save(tmp_path / "m.safetensors")
+    stream = model.stream()
+    stream.run(x[:25])
+    (tmp_path / "state").write_bytes(stream.to_bytes({"who": "the first"}))
+    np.save(tmp_path / "x.npy", x[25:])
+    script = f"""
+import sys
+sys.path[:0] = {sys.path}
+import numpy as np
+from tidegate import _kernels
+from tidegate.runtime import load
+stream = load("m.safetensors").stream()
+print(_kernels.ISA, stream.from_bytes(open("state", "rb").read()), stream.steps)
+np.save("y.npy", stream.run(np.load("x.npy")))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "TIDEGATE_ISA": isa},
+        capture_output=True,
+        text=True,
+    )
+    assert process.stdout == f"{isa} {{'who': 'the first'}} 25\n", process.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), stream.run(x[25:]), atol=1e-5)
 
 
 @pytest.mark.parametrize(
