@@ -67,8 +67,8 @@ def test_values_alone_need_no_heading(stream, models):
     model = load(models[0] / "f.safetensors")
     np.testing.assert_allclose(found[-1], model([[5, 6.5, 7]])[0][:, 3], rtol=1e-7)
     assert len(found) == 3
-    assert "line 3: 0 numbers instead of 1: skipped" in err
-    assert "line 4: 2 numbers instead of 1: skipped" in err
+    assert "line 3: 0 fields, and no first line named the columns: skipped" in err
+    assert "line 4: 2 fields, and no first line named the columns: skipped" in err
 
 
 def test_what_is_known_ahead_has_columns_for_the_steps_to_come(stream, models):

@@ -427,7 +427,7 @@ def stream(
     *,
     state: Path | None = None,
     every: Annotated[float, Parameter(validator=Number(gt=0))] = 5.0,
-    levels: Annotated[tuple[Percent, ...], Parameter(consume_multiple=True)] = (),
+    levels: Annotated[tuple[Percent, ...] | None, Parameter(consume_multiple=True)] = None,
     id: Column = None,
     time: Column = None,
     target: Column = None,

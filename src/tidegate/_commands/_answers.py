@@ -32,7 +32,7 @@ class Columns:
     id: str | None = None
     time: str | None = None
     target: str | None = None
-    levels: Sequence[float] = ()
+    levels: Sequence[float] | None = None
 
 
 class Answers(ABC):
@@ -221,7 +221,7 @@ class _Forecasts(_Table):
         self._named = columns.target is not None
         names = column_names("GRU", learnt["levels"])
         self._shown = [names.index("GRU")]
-        for level in columns.levels:
+        for level in columns.levels or ():
             if f"GRU-lo-{level:g}" not in names:
                 known = " ".join(f"{each:g}" for each in sorted(learnt["levels"]))
                 raise InputError(f"--levels: the model has bands of {known}, not {level:g}")
@@ -268,9 +268,8 @@ class _Forecasts(_Table):
 
     def step(self, stream: Any, fields: Sequence[str], time: str | None) -> str:
         """See `_Table`."""
-        wanted = 1 if self._rest is None else len(self._rest)
-        if len(fields) != wanted:
-            raise BadLine(f"{len(fields)} numbers instead of {wanted}")
+        if self._rest is None and len(fields) != 1:
+            raise BadLine(f"{len(fields)} fields, and no first line named the columns")
         value = parse_fields(fields[:1], 1)
         found = stream.step(value, self._stamp(time), self._given(fields[1:]))[0]
         if np.isnan(found).any():
@@ -321,7 +320,12 @@ class _Labels(_Table):
 
     def step(self, stream: Any, fields: Sequence[str], time: str | None) -> str:
         """See `_Table`."""
-        return _label(self._model, stream.step(parse_fields(fields, self._model.reader.features)))
+        count = self._model.reader.features
+        if self._rest is None and len(fields) != count:
+            raise BadLine(
+                f"{len(fields)} fields instead of {count}, and no first line named the columns"
+            )
+        return _label(self._model, stream.step(parse_fields(fields, count)))
 
 
 class _Texts(Answers):
