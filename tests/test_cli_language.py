@@ -9,6 +9,7 @@ import pytest
 
 from language_cases import TEXT
 from tidegate.cli import main
+from tidegate.errors import InputError
 from tidegate.language import LanguageModel
 
 SMALL = ["--hidden", "16", "--steps", "30", "--context", "12", "--batch", "8"]
@@ -41,6 +42,21 @@ def test_training_writes_a_model_and_says_how_good_it_is(folder, capsys):
     assert said.err.count("bits per character") == 3
     assert os.listdir("new") == ["m.safetensors"]
     assert LanguageModel.load("new/m.safetensors").hidden_size == 16
+
+
+def test_training_is_kept_until_the_model_is_written(folder, monkeypatch):
+    train = ["language", "train", "corpus.txt", "--out", "m", *SMALL, "--checkpoint", "state"]
+
+    def crash(*_):
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tidegate.language._model.write_model", crash)
+        assert main(train) == 2
+    assert sorted(os.listdir()) == ["corpus.txt", "state"]
+    monkeypatch.setattr("tidegate.train._Run.step", lambda *_: pytest.fail("trained again"))
+    assert main(train) == 0
+    assert sorted(os.listdir()) == ["corpus.txt", "m"]
 
 
 def test_options_reach_the_model(folder):

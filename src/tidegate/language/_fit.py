@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -64,19 +63,16 @@ def fit_network(corpus: Corpus, plan: Plan, watch: Watch) -> tuple[Network, Hist
         torch.manual_seed(plan.settings.seed)
         network = Network(plan.shape, plan.chances)
     trainee, seed, held_back = Trainee(network, rows.batch), plan.settings.seed, corpus.validation
-    checkpoint = None if watch.checkpoint is None else Path(watch.checkpoint)
     history = train(
         trainee,
         lambda number: trainee.loss(*rows.drawn(number, seed)),
         plan.settings,
         validate=None if held_back is None else lambda: _validate(network, held_back, plan, watch),
         progress=watch.progress,
-        checkpoint=checkpoint,
+        checkpoint=watch.checkpoint,
         resume=watch.resume,
         data=f"{corpus.fingerprint()} {plan.shape} {plan.chances} {rows.batch}x{rows.steps}",
     )
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return network, history
 
 

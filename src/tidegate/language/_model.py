@@ -104,6 +104,8 @@ class LanguageModel(Estimator):
         9
     """
 
+    _checkpoint: str | os.PathLike[str] | None = None  # of `fit`, until there is a model file
+
     def __init__(
         self,
         tokens: str = "characters",
@@ -174,7 +176,8 @@ class LanguageModel(Estimator):
             validation: likewise, a text to validate on in place of the end of the corpus.
             progress: called after each step.
             show: called after each validation with its result and a sample of text.
-            checkpoint: where to keep the state of the training while it lasts.
+            checkpoint: where to keep the state of the training; `save` removes it, once the model
+                is in a file of its own.
             resume: go on from `checkpoint` where it is there.
 
         Raises:
@@ -195,6 +198,7 @@ class LanguageModel(Estimator):
             self._judge(parts, plan)
         self.tokenizer_ = tokenizer
         self.reader_ = reader_of(self.network_, tokenizer)
+        self._checkpoint = checkpoint
         return self
 
     @overload
@@ -326,6 +330,9 @@ class LanguageModel(Estimator):
         }
         tensors = {name: t.detach().numpy() for name, t in self.network_.state_dict().items()}
         write_model(path, LANGUAGE, tensors, facts)
+        if self._checkpoint is not None:
+            Path(self._checkpoint).unlink(missing_ok=True)
+            self._checkpoint = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
