@@ -8,5 +8,5 @@
 ['slow', 'fast', 'slow']
 """
 
-from ._estimators import GRUClassifier as GRUClassifier
-from ._estimators import GRURegressor as GRURegressor
+from ._classifier import GRUClassifier as GRUClassifier
+from ._regressor import GRURegressor as GRURegressor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ Array = np.ndarray
 # The trial's best step counts as no less than this share of all: one lucky validation early on
 # shall not end the learning.
 _EARLIEST = 0.6
+# Multiplications of a forward pass: some milliseconds on one thread.
+_WORTH_SHARING = 2e8
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def _train(
     with torch.random.fork_rng([]):
         torch.manual_seed(settings.seed)
         network = Network(plan.shape, plan.dropout)
+    reads = float(np.mean([len(examples.read[row]) for row in rows]))
     order = _batches(rows, plan.batch_size, settings)
 
     def loss(step: int) -> Tensor:
@@ -198,15 +202,31 @@ def _train(
     def validate() -> float:
         return examples.mean_cost(network, held_out.tolist(), 4 * plan.batch_size)
 
-    history = train(
-        network,
-        loss,
-        settings,
-        validate=validate if len(held_out) else None,
-        progress=tell.of(number),
-    )
+    with enough_threads(plan.batch_size * reads * network.products):
+        history = train(
+            network,
+            loss,
+            settings,
+            validate=validate if len(held_out) else None,
+            progress=tell.of(number),
+        )
     tell.done += len(history.losses)
     return network, history
+
+
+@contextmanager
+def enough_threads(work: float) -> Iterator[None]:
+    """One thread where a batch takes so few multiplications that sharing them gains nothing.
+
+    On a machine that is busy, threads then spend twenty times the work on waiting for each other.
+    """
+    before = torch.get_num_threads()
+    if work < _WORTH_SHARING:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _batches(rows: Array, size: int, settings: Settings) -> Array:

@@ -69,6 +69,11 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(shape.states, shape.outputs)
 
+    @property
+    def products(self) -> int:
+        """Multiplications of the recurrent layers for one read."""
+        return sum(p.numel() for p in self.recurrent.parameters() if p.ndim == 2)
+
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Answers (rows, outputs), or (rows, reads, outputs) for one at each step."""
         if self.shape.embedding:

@@ -1,12 +1,12 @@
-"""`GRUClassifier` and `GRURegressor`: what they take and say, after scikit-learn's contract."""
+"""What `GRUClassifier` and `GRURegressor` share, after scikit-learn's contract."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,13 +21,7 @@ from ..errors import InputError
 from ..train import Progress, Settings
 from ._fit import Plan, fit_model
 from ._inputs import Inputs, is_frame
-from ._labels import (
-    class_weights,
-    classes_of,
-    encode,
-    numbers_of,
-    read_labels,
-)
+from ._labels import read_labels
 from ._looked_into import look_into
 from ._model import Model
 from ._network import CELLS, EACH_STEP, POOLINGS, Network, Shape
@@ -45,52 +39,31 @@ _VALIDATIONS, _PATIENCE = 40, 20
 _SHOWN = 16
 
 
-class _Recurrent(Estimator):
-    """What classifier and regressor share."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class Recurrent(Estimator):
+    """What classifier and regressor share; the fields are the constructor's arguments."""
 
-    _kind: str
-    _estimator_type: str
+    _kind: ClassVar[str]
+    _estimator_type: ClassVar[str]
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int = 64,
-        num_layers: int = 1,
-        bidirectional: bool = True,
-        cell: str = "gru",
-        pooling: str = "attention",
-        per_step: bool = False,
-        stride: int | None = None,
-        embedding_size: int = 32,
-        dropout: float = 0.2,
-        held_out: float = 0.2,
-        steps: int | None = None,
-        batch_size: int = 32,
-        learning_rate: float = 6e-3,
-        members: int = 1,
-        seed: int = 0,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        label_col: str = "y",
-    ):
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.cell = cell
-        self.pooling = pooling
-        self.per_step = per_step
-        self.stride = stride
-        self.embedding_size = embedding_size
-        self.dropout = dropout
-        self.held_out = held_out
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.members = members
-        self.seed = seed
-        self.id_col = id_col
-        self.time_col = time_col
-        self.label_col = label_col
+    hidden_size: int = 64
+    num_layers: int = 1
+    bidirectional: bool = True
+    cell: str = "gru"
+    pooling: str = "attention"
+    per_step: bool = False
+    stride: int | None = None
+    embedding_size: int = 32
+    dropout: float = 0.2
+    held_out: float = 0.2
+    steps: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 6e-3
+    members: int = 1
+    seed: int = 0
+    id_col: str = "unique_id"
+    time_col: str = "ds"
+    label_col: str = "y"
 
     def fit(
         self, X: Any, y: Any = None, *, progress: Callable[[int, Progress], None] | None = None
@@ -230,7 +203,7 @@ class _Recurrent(Estimator):
         raise NotImplementedError
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in self.get_params().items()}
+        return {name: plain(value) for name, value in self.get_params().items()}
 
     def _learnt_facts(self) -> dict[str, Any]:
         return {}
@@ -359,6 +332,15 @@ class _Recurrent(Estimator):
     def _answer(self, inputs: Inputs) -> Any:
         raise NotImplementedError
 
+    def _scored(self, x: Any, y: Any) -> tuple[Inputs, list[Any]]:
+        """Sequences and the answers that a score compares with."""
+        inputs = self._read(x)
+        if y is None and inputs.frame is not None:
+            y = inputs.frame.labels
+        if y is None:
+            raise InputError("y is needed to score, unless X is a frame that has the answers")
+        return inputs, read_labels(y, inputs.lengths, self.per_step)
+
     def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
         raise NotImplementedError
 
@@ -385,237 +367,7 @@ class _Recurrent(Estimator):
         )
 
 
-class GRUClassifier(_Recurrent):
-    """Labels whole sequences, or each of their steps.
-
-    A GRU reads a sequence, forward and backward; what it says at all steps becomes one vector, and
-    the vector a label. Each feature is brought to one scale, which is learnt in `fit`, and a
-    missing value (NaN) is taken as the last one known and marked. Sequences may differ in length.
-
-    Part of the sequences is held back in a trial: how well they are labelled says when to stop, and
-    by how much the probabilities are too sure of themselves. Then the network learns from
-    everything for as long.
-
-    Args:
-        hidden_size: units of each layer and direction.
-        num_layers: of them.
-        bidirectional: also read from the end.
-        cell: "gru"; or "mingru", whose gates do not see the state (arXiv:2410.01201).
-        pooling: how all steps become one vector: "attention", a learnt weighing of them; "mean"; or
-            "last", the state after the last step.
-        per_step: label each step.
-        stride: steps between two reads; with more than one, a read sees twice as many steps. Chosen
-            so that there are at most 64 reads when not given; 1 with `per_step` and for texts.
-        embedding_size: numbers that stand for a character of a text.
-        dropout: between layers and before the answer.
-        held_out: share of the sequences that is held back, at most 2,000 of them; 0 for no trial.
-        calibrate: divide the logits by a temperature that is found on the held-out part.
-        class_weight: "balanced", so that each class counts the same however many it has; or a
-            weight for each label.
-        steps: batches to learn from at most; from the number of sequences when not given.
-        batch_size: sequences in a batch.
-        learning_rate: the highest.
-        members: networks to train and average.
-        seed: of all random numbers; same seed, machine and threads, same labels.
-        id_col: of a frame: the column that tells sequences apart. Without it and `time_col`, a row
-            is a sequence.
-        time_col: of a frame: the column of time stamps; without it, steps are in the order of rows.
-        label_col: of a frame: the column of labels.
-
-    Attributes:
-        classes_: the labels, sorted.
-        notes_: what was noticed in the data and done about it, a sentence each.
-        history_: loss and validation over the trial, if there was one, and each network.
-        held_out_: how well the trial did on what it held back: `score`, the `plain` score of the
-            commonest answer, and how many `sequences`; None where there was no trial.
-        n_features_in_: numbers at each step; 0 of texts.
-
-    Example:
-        >>> up = [np.arange(n) + 0.0 for n in range(5, 25)]
-        >>> down = [-x for x in up]
-        >>> labels = ["up"] * 20 + ["down"] * 20
-        >>> model = GRUClassifier(hidden_size=8, steps=50).fit(up + down, labels)
-        >>> model.predict([np.arange(30.0)]).tolist()
-        ['up']
-    """
-
-    _kind, _estimator_type = "classifier", "classifier"
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int = 64,
-        num_layers: int = 1,
-        bidirectional: bool = True,
-        cell: str = "gru",
-        pooling: str = "attention",
-        per_step: bool = False,
-        stride: int | None = None,
-        embedding_size: int = 32,
-        dropout: float = 0.2,
-        held_out: float = 0.2,
-        calibrate: bool = True,
-        class_weight: str | Mapping[Any, float] | None = None,
-        steps: int | None = None,
-        batch_size: int = 32,
-        learning_rate: float = 6e-3,
-        members: int = 1,
-        seed: int = 0,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        label_col: str = "y",
-    ):
-        super().__init__(
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            cell=cell,
-            pooling=pooling,
-            per_step=per_step,
-            stride=stride,
-            embedding_size=embedding_size,
-            dropout=dropout,
-            held_out=held_out,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            members=members,
-            seed=seed,
-            id_col=id_col,
-            time_col=time_col,
-            label_col=label_col,
-        )
-        self.calibrate = calibrate
-        self.class_weight = class_weight
-
-    def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, in the order of `classes_`.
-
-        Returns:
-            An array (count, classes); with `per_step`, a list of arrays (time, classes).
-
-        Raises:
-            InputError: the sequences cannot be used, or are not of the kind that was learnt from.
-        """
-        return self._probabilities(self._read(X))
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The share of right labels, of all steps with `per_step`; y as in `fit`.
-
-        Raises:
-            InputError: the data cannot be used, or hold a label that was not learnt.
-        """
-        self._check_fitted()
-        inputs, labels = self._scored(X, y)
-        truth = encode(labels, self.classes_, self.per_step)
-        found = [p.argmax(-1) for p in self._probabilities(inputs)]
-        if self.per_step:
-            return float((np.concatenate(found) == np.concatenate(truth)).mean())
-        return float((np.array(found) == truth).mean())
-
-    def _scored(self, x: Any, y: Any) -> tuple[Inputs, list[Any]]:
-        inputs = self._read(x)
-        if y is None and inputs.frame is not None:
-            y = inputs.frame.labels
-        if y is None:
-            raise InputError("y is needed to score, unless X is a frame that has the labels")
-        return inputs, read_labels(y, inputs.lengths, self.per_step)
-
-    def _probabilities(self, inputs: Inputs) -> Any:
-        found = self.model_.probabilities(inputs.sequences)
-        return found if self.per_step else np.stack(found)
-
-    def _answer(self, inputs: Inputs) -> Any:
-        labels = [self.classes_[p.argmax(-1)] for p in self._probabilities(inputs)]
-        return labels if self.per_step else np.array(labels, self.classes_.dtype)
-
-    def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
-        self.classes_ = classes_of(labels, self.per_step)
-        truth = encode(labels, self.classes_, self.per_step)
-        return truth, class_weights(self.class_weight, self.classes_, truth)
-
-    def _outputs(self) -> int:
-        return len(self.classes_)
-
-    def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
-        read = read_labels(labels, inputs.lengths, self.per_step)
-        return encode(read, self.classes_, self.per_step)
-
-    def _learnt_facts(self) -> dict[str, Any]:
-        return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
-
-    def _take_facts(self, facts: dict[str, Any]) -> None:
-        self.classes_ = np.array(facts["classes"], facts["dtype"])
-        if isinstance(self.class_weight, list):
-            self.class_weight = dict(self.class_weight)
-
-    def _arguments(self) -> dict[str, Any]:
-        arguments = super()._arguments()
-        if isinstance(self.class_weight, Mapping):  # JSON knows no keys but text
-            pairs = self.class_weight.items()
-            arguments["class_weight"] = [[_plain(label), _plain(w)] for label, w in pairs]
-        return arguments
-
-
-class GRURegressor(_Recurrent):
-    """Predicts a number for whole sequences, or for each of their steps.
-
-    As `GRUClassifier`, whose arguments it has; the loss is squared error.
-
-    Attributes:
-        notes_: what was noticed in the data and done about it, a sentence each.
-        history_: loss and validation over the trial, if there was one, and each network.
-        held_out_: how well the trial did on what it held back: `score`, the `plain` score of the
-            commonest answer, and how many `sequences`; None where there was no trial.
-        n_features_in_: numbers at each step; 0 of texts.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(60, 8))
-        >>> GRURegressor(hidden_size=16, steps=200).fit(X, X.mean(1)).score(X, X.mean(1)) > 0.8
-        True
-    """
-
-    _kind, _estimator_type = "regressor", "regressor"
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The share of the variance that is explained (R squared); y as in `fit`.
-
-        Raises:
-            InputError: the data cannot be used.
-        """
-        inputs = self._read(X)
-        if y is None and inputs.frame is not None:
-            y = inputs.frame.labels
-        if y is None:
-            raise InputError("y is needed to score, unless X is a frame that has the numbers")
-        labels = read_labels(y, inputs.lengths, self.per_step)
-        truth = np.concatenate([np.atleast_1d(t) for t in numbers_of(labels, self.per_step)])
-        found = np.concatenate([np.atleast_1d(a) for a in self._answer(inputs)])
-        spread = np.square(truth - truth.mean()).sum()
-        return float(1 - np.square(truth - found).sum() / spread) if spread else 0.0
-
-    def _answer(self, inputs: Inputs) -> Any:
-        found = self.model_.numbers(inputs.sequences)
-        return found if self.per_step else np.array(found)
-
-    def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
-        numbers = numbers_of(labels, self.per_step)
-        flat = np.concatenate([np.atleast_1d(number) for number in numbers])
-        self._center, self._spread = float(flat.mean()), float(flat.std()) or 1.0
-        return [(number - self._center) / self._spread for number in numbers], None
-
-    def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
-        return numbers_of(read_labels(labels, inputs.lengths, self.per_step), self.per_step)
-
-    def _outputs(self) -> int:
-        return 1
-
-    def _scale_answers(self) -> None:
-        self.model_.center, self.model_.spread = self._center, self._spread
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """An argument as JSON has it."""
     return value.item() if isinstance(value, np.generic) else value
 
