@@ -66,10 +66,11 @@ class Player(nn.Module):
         self.recurrent = make(KEYS, units, batch_first=True)
         self.unread, self.dropout = unread, dropout
         self.head = nn.Linear(units, KEYS)
+        weights = dict(self.recurrent.named_parameters())
         with torch.no_grad():
-            for gate in self.recurrent.weight_hh_l0.split(units):
+            for gate in weights["weight_hh_l0"].split(units):
                 nn.init.orthogonal_(gate)
-            for gate in (*self.recurrent.weight_ih_l0.split(units), self.head.weight):
+            for gate in (*weights["weight_ih_l0"].split(units), self.head.weight):
                 nn.init.xavier_uniform_(gate)
             self.head.bias.copy_(shares.logit())
 
@@ -139,7 +140,8 @@ def batches(rolls: list[np.ndarray]) -> Part:
 
 def shares(part: Part) -> Tensor:
     """How often each key sounds, never quite never."""
-    return (sum(rolls.sum((0, 1)) for rolls, _ in part.batches) + 0.5) / (part.steps + 1)
+    sounding = torch.stack([rolls.sum((0, 1)) for rolls, _ in part.batches]).sum(0)
+    return (sounding + 0.5) / (part.steps + 1)
 
 
 def nll(player: Player, batch: tuple[Tensor, Tensor]) -> Tensor:
