@@ -10,6 +10,7 @@ template <class T>
 struct WeightGradients {
   Panels<T> ih, hh, hh_n;
   T *bias_x, *bias_h;
+  Gains<T> gains;
   index size;
 
   WeightGradients(const Layout<T>& l, T* memory) : ih(l.ih), hh(l.hh), hh_n(l.hh_n) {
@@ -19,6 +20,8 @@ struct WeightGradients {
     hh_n.data = take<T>(arena, hh_n.size());
     bias_x = take<T>(arena, l.gates * l.width);
     bias_h = take<T>(arena, l.gates * l.width);
+    gains.x = take<T>(arena, l.shape.norm ? l.gates * l.width : 0);
+    gains.h = take<T>(arena, l.shape.norm ? l.gates * l.width : 0);
     size = index(arena.used / sizeof(T));
   }
 };
@@ -33,6 +36,7 @@ struct BackwardBuffers {
   T *gates, *x_gates, *h_gates, *h_n;  // recomputed
   T *d_state, *d_operand, *d_stayed, *d_input;  // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
+  T* norm_sums;  // of a chunk: gains and biases of x, gains and biases of h
   const T **inputs, **states, **carried, **operands, **rows, **gated_rows;
   T** cell_gates;
   GateRow<T>* gate_rows;  // of a product
@@ -51,9 +55,9 @@ struct BackwardBuffers {
     weights = take<T>(common, parts * part_size);
     Arena& split = s.by_units ? common : own;
     d_x = take<T>(split, cells * gates_row);
-    d_h = after    ? take<T>(split, cells * gates_row)
-          : before ? take<T>(split, cells * 2 * l.width)
-                   : d_x;
+    d_h = before                  ? take<T>(split, cells * 2 * l.width)
+          : after || l.shape.norm ? take<T>(split, cells * gates_row)
+                                  : d_x;
     d_n = take<T>(split, before ? cells * l.width : 0);
     gated = take<T>(split, before ? cells * hidden : 0);
     gates = take<T>(own, c.saved ? 0 : saved_size<T>(l.shape, cells));
@@ -67,6 +71,7 @@ struct BackwardBuffers {
     kept = take<T>(own, c.keep ? cells * hidden : 0);
     masked = take<T>(own, c.mask ? cells * hidden : 0);
     zeros = take<T>(own, c.h_0 ? 0 : hidden);
+    norm_sums = take<T>(own, l.shape.norm ? 4 * gates_row : 0);
     inputs = take<const T*>(own, cells);
     states = take<const T*>(own, cells);
     carried = take<const T*>(own, cells);
@@ -117,7 +122,7 @@ struct Backward {
         g0(slice.group_begin),
         g1(slice.group_end),
         gates_row(l.gates * l.width),
-        cell_saved(saved_gates(l.shape.reset) * l.width) {}
+        cell_saved(saved_size<T>(l.shape, 1)) {}
 
   void meet() {
     if (s.by_units) wait(s);
@@ -171,11 +176,52 @@ struct Backward {
                           b.operands[from + i],
                           b.gated + (from + i) * hidden,
                           b.h_n + i * l.width};
+      if (l.shape.norm)
+        for (index i = 0; i < n; ++i)
+          normalise_input(l, b.x_gates + i * gates_row, hats_of_row(l, b.gate_rows[i]));
       recurrent_gates(l, g0, g1, n, b.operands + from, b.gate_rows);
       if (!before) continue;
       meet();
       candidate_gates(l, g0, g1, n, b.gated_rows + from, b.gate_rows);
     }
+  }
+
+  Hats<T> hats(index cell) const { return hats_of(b.cell_gates[cell], l.shape.reset, l.width); }
+
+  // Gradients of what was normalised become those of the products; the candidate of "before" first.
+  void through_candidate_norm(index cell, T* d_n) {
+    const Hats<T> hat = hats(cell);
+    const index apart = 2 * l.width;
+    T *d_gain = b.norm_sums + 2 * gates_row + apart, *d_bias = d_gain + gates_row;
+    normalise_back<1, 1>(hidden, d_n, l.gains.h + apart, hat.h + apart, hat.scales + 3, d_gain,
+                         d_bias);
+  }
+
+  void through_norm(index cell, T* d_x, T* d_h) {
+    const Hats<T> hat = hats(cell);
+    T *x_gain = b.norm_sums, *x_bias = x_gain + gates_row;
+    T *h_gain = x_bias + gates_row, *h_bias = h_gain + gates_row;
+    const T *x_scales = hat.scales, *h_scales = hat.scales + 2;
+    if (after) {
+      normalise_back<3, 2>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
+      normalise_back<3, 2>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
+    } else if (before) {
+      normalise_back<3, 2>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
+      normalise_back<2, 2>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
+    } else {
+      normalise_back<2, 1>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
+      normalise_back<2, 1>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
+    }
+  }
+
+  void add_norm_sums(const WeightGradients<T>& sum) {
+    const auto add = [&](T* to, const T* from) {
+      for (index k = 0; k < gates_row; ++k) to[k] += from[k];
+    };
+    add(sum.gains.x, b.norm_sums);
+    add(sum.bias_x, b.norm_sums + gates_row);
+    add(sum.gains.h, b.norm_sums + 2 * gates_row);
+    if (after) add(sum.bias_h, b.norm_sums + 3 * gates_row);
   }
 
   // d_state += (gates' gradient) * W, or through the mask.
@@ -205,17 +251,21 @@ struct Backward {
   void around_gates(index step, index i, const T* d_output) {
     T *d = b.d_state + i * l.width, *stayed = b.d_stayed + i * l.width;
     const T* zone = at.zone(step, i);
-    for (index u = at.unit_begin(); u < at.unit_end(); ++u) {
-      const T all = d_output ? d[u] + d_output[u] : d[u];
-      stayed[u] = zone[u * c.zone_unit] * all;
-      d[u] = all - stayed[u];
-    }
+    for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+      const auto given = d_output ? load_n(d_output + u.first, u.left) : Vec<T>{};
+      const auto all = load(d + u.first) + given, part = share_of(c, zone, u) * all;
+      store(stayed + u.first, part);
+      store(d + u.first, all - part);
+    });
   }
 
   void add_stayed(index rows) {
-    for (index i = 0; i < rows; ++i)
-      for (index u = at.unit_begin(); u < at.unit_end(); ++u)
-        b.d_state[i * l.width + u] += b.d_stayed[i * l.width + u];
+    for (index i = 0; i < rows; ++i) {
+      T *d = b.d_state + i * l.width, *stayed = b.d_stayed + i * l.width;
+      for_units<T>(hidden, g0, g1, [&](const Units& u) TIDEGATE_INLINED {
+        store(d + u.first, load(d + u.first) + load(stayed + u.first));
+      });
+    }
   }
 
   // What reached h after keep, back to h before it; and the gradient of keep.
@@ -251,6 +301,9 @@ struct Backward {
     }
     meet();
     if (before) {
+      if (l.shape.norm)
+        for (index i = 0; i < rows; ++i)
+          through_candidate_norm(cell + i, b.d_n + (cell + i) * l.width);
       for (index i = 0; i < rows; ++i) b.rows[i] = b.d_n + (cell + i) * l.width;
       const index v1 = g1 * group_vectors;
       product(l.hh_n_t, g0 * group_vectors, v1 < l.hh_n_t.vectors ? v1 : l.hh_n_t.vectors, rows,
@@ -262,6 +315,11 @@ struct Backward {
       add_masked(rows);
       meet();
     }
+    if (l.shape.norm && !after && !before)  // both products have the same gradient so far
+      __builtin_memcpy(d_h, d_x, rows * gates_row * sizeof(T));
+    if (l.shape.norm)
+      for (index i = 0; i < rows; ++i)
+        through_norm(cell + i, d_x + i * gates_row, d_h + i * l.hh_gates * l.width);
     recurrent_product(l.hh_t, rows, d_h, l.hh_gates * l.width);
     if (c.zone) add_stayed(rows);
     if (c.keep) through_keep(step, rows, cell);
@@ -295,6 +353,7 @@ struct Backward {
     outer(sum.hh, g0 * h_group, g1 * h_group, cells, b.operands, b.d_h, l.hh_gates * l.width);
     if (before)
       outer(sum.hh_n, g0 * group_vectors, g1 * group_vectors, cells, b.gated_rows, b.d_n, l.width);
+    if (l.shape.norm) return add_norm_sums(sum);
     add_rows(sum.bias_x, b.d_x, cells);
     if (after) add_rows(sum.bias_h, b.d_h, cells);
   }
@@ -337,6 +396,20 @@ struct Backward {
         }
         if (c.d_bias_ih) c.d_bias_ih[gate * hidden + unit] = x;
         if (c.d_bias_hh) c.d_bias_hh[gate * hidden + unit] = h;
+      }
+    if (l.shape.norm) write_gains(sum.gains, begin, end);
+  }
+
+  void write_gains(const Gains<T>& gains, index begin, index end) {
+    for (index gate = 0; gate < l.gates; ++gate)
+      for (index unit = begin; unit < end; ++unit) {
+        T x = 0, h = 0;
+        for (index part = 0; part < b.parts; ++part) {
+          x += gains.x[part * b.part_size + column<T>(unit, gate, l.gates)];
+          h += gains.h[part * b.part_size + recurrent_column(l, unit, gate)];
+        }
+        if (c.d_norm_ih) c.d_norm_ih[gate * hidden + unit] = x;
+        if (c.d_norm_hh) c.d_norm_hh[gate * hidden + unit] = h;
       }
   }
 
@@ -398,6 +471,7 @@ struct Backward {
       const index begin = k * b.chunk;
       const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
       const index cells = list_cells(begin, end);
+      if (l.shape.norm) clear(b.norm_sums, 4 * gates_row);
       if (!c.saved)
         recompute_gates(cells);
       else if (before)

@@ -31,12 +31,15 @@ class Weights {
   // With `keep_source` they are copied first and packed from the copy, which `is_of` compares with:
   // what another thread writes meanwhile is then in neither.
   Weights(bool is_double, int reset, index input, index hidden, address weight_ih,
-          address weight_hh, address bias_ih, address bias_hh, bool backward, bool keep_source)
+          address weight_hh, address bias_ih, address bias_hh, bool backward, bool keep_source,
+          address norm_ih, address norm_hh)
       : is_double_(is_double) {
     if (input < 1 || hidden < 1 || reset < reset_after || reset > reset_none)
       throw std::invalid_argument("Weights: input and hidden must be positive, reset 0, 1 or 2");
-    const Shape shape{input, hidden, reset};
-    Source from{weight_ih, weight_hh, bias_ih, bias_hh};
+    if (!norm_ih != !norm_hh)
+      throw std::invalid_argument("Weights: norm_ih and norm_hh must be given together");
+    const Shape shape{input, hidden, reset, norm_ih != 0};
+    Source from{weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh};
     nb::gil_scoped_release release;
     if (keep_source) from = copy(from, shape);
     if (is_double_)
@@ -50,6 +53,7 @@ class Weights {
       throw std::invalid_argument("narrow: float32 weights, not yet narrowed, expected");
     if (storage != stored_bfloat16 && storage != stored_int8)
       throw std::invalid_argument("narrow: storage must be STORED_BFLOAT16 or STORED_INT8");
+    if (from.shape().norm) throw std::invalid_argument("narrow: weights without gains expected");
     nb::gil_scoped_release release;
     allocate(f32_, from.shape(), storage, false);
     kernels().narrow_weights(f32_, from.f32_);
@@ -59,11 +63,12 @@ class Weights {
   Weights& operator=(const Weights&) = delete;
 
   // Whether these arrays, of the same sizes, hold the bytes that were packed.
-  bool is_of(address weight_ih, address weight_hh, address bias_ih, address bias_hh) const {
-    const Source now{weight_ih, weight_hh, bias_ih, bias_hh};
+  bool is_of(address weight_ih, address weight_hh, address bias_ih, address bias_hh,
+             address norm_ih, address norm_hh) const {
+    const Source now{weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh};
     if (source_.empty()) return false;
     const auto sizes = sizes_of(shape());
-    for (int i = 0; i < 4; ++i) {
+    for (std::size_t i = 0; i < now.size(); ++i) {
       if (!now[i] != !copied_[i]) return false;
       if (now[i] && std::memcmp(as<const char>(now[i]), as<const char>(copied_[i]), sizes[i]))
         return false;
@@ -84,19 +89,20 @@ class Weights {
   }
 
  private:
-  using Source = std::array<address, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh; 0: absent
+  // weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh; 0: absent
+  using Source = std::array<address, 6>;
 
-  std::array<std::size_t, 4> sizes_of(const Shape& shape) const {
+  std::array<std::size_t, 6> sizes_of(const Shape& shape) const {
     const std::size_t rows = gates_of(shape.reset) * shape.hidden * (is_double_ ? 8 : 4);
-    return {rows * shape.input, rows * shape.hidden, rows, rows};
+    return {rows * shape.input, rows * shape.hidden, rows, rows, rows, rows};
   }
   Source copy(const Source& from, const Shape& shape) {
     const auto sizes = sizes_of(shape);
     std::size_t total = 0;
-    for (int i = 0; i < 4; ++i) total += from[i] ? sizes[i] : 0;
+    for (std::size_t i = 0; i < from.size(); ++i) total += from[i] ? sizes[i] : 0;
     source_.resize(total);
     char* to = source_.data();
-    for (int i = 0; i < 4; ++i) {
+    for (std::size_t i = 0; i < from.size(); ++i) {
       if (!from[i]) continue;
       std::memcpy(to, as<const char>(from[i]), sizes[i]);
       copied_[i] = reinterpret_cast<address>(to);
@@ -107,8 +113,8 @@ class Weights {
   template <class T>
   void pack(Packed<T>& to, Shape shape, const Source& from, bool backward) {
     allocate(to, shape, stored_native, backward);
-    kernels_of<T>().pack(to, as<const T>(from[0]), as<const T>(from[1]), as<const T>(from[2]),
-                         as<const T>(from[3]));
+    kernels_of<T>().pack(to, {as<const T>(from[0]), as<const T>(from[1]), as<const T>(from[2]),
+                              as<const T>(from[3]), as<const T>(from[4]), as<const T>(from[5])});
   }
   template <class T>
   void allocate(Packed<T>& to, Shape shape, int storage, bool backward) {
@@ -130,6 +136,8 @@ class Weights {
 void require_native(const Weights& w, address tokens) {
   if (tokens && w.storage() != stored_native)
     throw std::invalid_argument("tokens: weights stored natively expected");
+  if (tokens && w.shape().norm)
+    throw std::invalid_argument("tokens: weights without gains expected");
 }
 
 void require_lengths(address offsets, address lengths) {
@@ -140,7 +148,7 @@ void require_lengths(address offsets, address lengths) {
 void require_pair(const Weights& forward, const Weights* reverse) {
   if (!reverse) return;
   const Shape &a = forward.shape(), &b = reverse->shape();
-  if (a.input != b.input || a.hidden != b.hidden || a.reset != b.reset ||
+  if (a.input != b.input || a.hidden != b.hidden || a.reset != b.reset || a.norm != b.norm ||
       forward.is_double() != reverse->is_double())
     throw std::invalid_argument("forward and reverse: weights of equal sizes and type expected");
 }
@@ -252,7 +260,7 @@ struct Gradients {
   index d_gates_gate, d_gates_time, d_gates_batch;
   address d_x;
   index d_x_time, d_x_batch;
-  address d_h_0, d_keep, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh;
+  address d_h_0, d_keep, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_norm_ih, d_norm_hh;
 };
 
 template <class T>
@@ -281,6 +289,8 @@ void backward_as(const Weights& forward, const Weights* reverse, int threads, co
     c.d_weight_hh = shifted<T>(g.d_weight_hh, d * rows * hidden);
     c.d_bias_ih = shifted<T>(g.d_bias_ih, d * rows);
     c.d_bias_hh = shifted<T>(g.d_bias_hh, d * rows);
+    c.d_norm_ih = shifted<T>(g.d_norm_ih, d * rows);
+    c.d_norm_hh = shifted<T>(g.d_norm_hh, d * rows);
   }
   run_backward(calls, reverse ? 2 : 1, threads);
 }
@@ -294,7 +304,7 @@ void gru_backward(const Weights& forward, const Weights* reverse, int threads, i
                   index d_gates_batch, address d_x, index d_x_time, index d_x_batch, address d_h_0,
                   address d_keep, address d_weight_ih, address d_weight_hh, address d_bias_ih,
                   address d_bias_hh, address zone, index zone_time, index zone_batch,
-                  index zone_unit, address tokens) {
+                  index zone_unit, address tokens, address d_norm_ih, address d_norm_hh) {
   require_pair(forward, reverse);
   require_lengths(offsets, lengths);
   require_native(forward, tokens);
@@ -307,7 +317,7 @@ void gru_backward(const Weights& forward, const Weights* reverse, int threads, i
   const Gradients g{d_output,     d_output_time, d_output_batch, d_h_n,       d_gates,
                     d_gates_gate, d_gates_time,  d_gates_batch,  d_x,         d_x_time,
                     d_x_batch,    d_h_0,         d_keep,         d_weight_ih, d_weight_hh,
-                    d_bias_ih,    d_bias_hh};
+                    d_bias_ih,    d_bias_hh,     d_norm_ih,      d_norm_hh};
   nb::gil_scoped_release release;
   if (forward.is_double())
     backward_as<double>(forward, reverse, threads, in, g);
@@ -370,6 +380,14 @@ void elementwise(bool is_double, index size, address x, address y) {
     (is_sigmoid ? k.f32.sigmoid : k.f32.tanh)(size, as<const float>(x), as<float>(y));
 }
 
+void draw(bool is_double, std::uint64_t seed, index size, int parts, address numbers) {
+  const nb::gil_scoped_release release;
+  if (is_double)
+    kernels().f64.draw(seed, size, parts, as<double>(numbers));
+  else
+    kernels().f32.draw(seed, size, parts, as<float>(numbers));
+}
+
 }  // namespace
 }  // namespace tidegate
 
@@ -388,10 +406,11 @@ NB_MODULE(_kernels, m) {
 
   nb::class_<Weights>(m, "Weights")
       .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address,
-                    bool, bool>(),
+                    bool, bool, address, address>(),
            "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a,
-           "bias_hh"_a, "backward"_a, "keep_source"_a = false)
-      .def("is_of", &Weights::is_of, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a, "bias_hh"_a)
+           "bias_hh"_a, "backward"_a, "keep_source"_a = false, "norm_ih"_a = 0, "norm_hh"_a = 0)
+      .def("is_of", &Weights::is_of, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a, "bias_hh"_a,
+           "norm_ih"_a = 0, "norm_hh"_a = 0)
       .def(
           "narrow",
           [](const Weights& from, int storage) { return std::make_unique<Weights>(from, storage); },
@@ -410,7 +429,8 @@ NB_MODULE(_kernels, m) {
         "d_output_batch"_a, "d_h_n"_a, "d_gates"_a, "d_gates_gate"_a, "d_gates_time"_a,
         "d_gates_batch"_a, "d_x"_a, "d_x_time"_a, "d_x_batch"_a, "d_h_0"_a, "d_keep"_a,
         "d_weight_ih"_a, "d_weight_hh"_a, "d_bias_ih"_a, "d_bias_hh"_a, "zone"_a = 0,
-        "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0, "tokens"_a = 0);
+        "zone_time"_a = 0, "zone_batch"_a = 0, "zone_unit"_a = 0, "tokens"_a = 0, "d_norm_ih"_a = 0,
+        "d_norm_hh"_a = 0);
 
   bind_min_gru(m);
   nb::class_<Cell>(m, "Cell")
@@ -419,5 +439,6 @@ NB_MODULE(_kernels, m) {
       .def("step", &Cell::step, "x"_a, "h"_a);
   bind_stream(m);
   m.def("sigmoid", &elementwise<true>, "double"_a, "size"_a, "x"_a, "y"_a);
+  m.def("draw", &draw, "double"_a, "seed"_a, "size"_a, "parts"_a, "numbers"_a);
   m.def("tanh", &elementwise<false>, "double"_a, "size"_a, "x"_a, "y"_a);
 }

@@ -104,7 +104,8 @@ const int watch_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 // How one direction is shared out. By rows, threads never meet. By units they meet at each step,
 // which pays only where there is no row for each of them, or where the weights are so large and the
-// rows so few that a step is bound by reading the weights, which threads by units read but once.
+// rows so few that a step is bound by reading the weights, which threads by units read but once. A
+// normalisation takes all units of a row together, and so is always by rows.
 struct Split {
   int ranks;
   bool by_units;
@@ -137,7 +138,8 @@ Split choose_split(const Call<T>& c, int threads) {
   if (threads <= 1 || step * c.time < worth_a_thread) return {1, false};
   const bool heavy = weights * sizeof(T) > heavy_weights && c.batch < few_rows * threads;
   const int useful = int(std::min<index>(threads, groups));
-  const bool by_units = (c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier;
+  const bool by_units =
+      (c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier && !shape.norm;
   if (by_units)
     return step < too_small_when_crowded && crowded() ? Split{1, false} : Split{useful, true};
   return {int(std::min<index>(threads, c.batch)), false};

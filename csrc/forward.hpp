@@ -53,7 +53,7 @@ std::size_t forward_shared(const Call<T>& c, const Slice& s) {
 template <class T, class S>
 void input_product(const Call<T>& c, const Layout<T, S>& l, index v0, index v1, index cells,
                    const T* const* inputs, T* x_gates, index x_row) {
-  const T* bias = l.bias_x;
+  const T* bias = l.shape.norm ? nullptr : l.bias_x;  // else it is added once that is done
   if constexpr (std::is_same_v<T, S>)
     if (c.tokens) return gather(l.ih, v0, v1, cells, inputs, bias, x_gates, x_row);
   product(l.ih, v0, v1, cells, inputs, x_gates, x_row, bias, 0);
@@ -89,7 +89,7 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
   const index hidden = l.shape.hidden, g0 = s.group_begin, g1 = s.group_end;
   const int reset = l.shape.reset;
   list_rows(at, l, b, step, rows, x_gates);
-  if (rows == 1 && reset == reset_after) {
+  if (rows == 1 && reset == reset_after && !l.shape.norm) {
     one_row_after(OneRow<T, S>{l.hh, hidden, l.bias_hn, b.gate_rows[0]}, g0, g1, step % 2 == 1);
   } else {
     recurrent_gates(l, g0, g1, rows, b.operands, b.gate_rows);
@@ -140,10 +140,12 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
     }
     input_product(c, l, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs,
                   b.x_gates, x_row);
-    const T* x_gates = b.x_gates;
+    T* x_gates = b.x_gates;
     rows = at.alive(begin, s.count);
     for (index step = begin; step < end; ++step) {
       rows = at.alive(step, rows);
+      if (l.shape.norm)
+        for (index i = 0; i < rows; ++i) normalise_input(l, x_gates + i * x_row, at.hats(step, i));
       forward_step(at, l, b, step, rows, x_gates, s);
       x_gates += rows * x_row;
       if (s.by_units && step + 1 < steps) wait(s);

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set, with TIDEGATE_ISA set to its name.
+#include "draw.hpp"
 #include "min_gru.hpp"
 #include "stream.hpp"
 
@@ -23,6 +24,7 @@ constexpr Kernels<T> table() {
           backward<T>,
           elementwise<T, sigmoid<T>>,
           elementwise<T, tanh<T>>,
+          draw<T>,
           stream_bytes<T>,
           stream_pack<T>,
           stream_measure<T>,

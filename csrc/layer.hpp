@@ -20,6 +20,14 @@ constexpr index gates_of(int reset) { return reset == reset_none ? 2 : 3; }
 struct Shape {
   index input, hidden;
   int reset;
+  bool norm = false;  // the products are normalised (layer_norm.hpp)
+};
+
+// The parameters of a direction as they are given; biases may be null, and gains are so without a
+// normalisation.
+template <class T>
+struct Given {
+  const T *weight_ih, *weight_hh, *bias_ih, *bias_hh, *norm_ih, *norm_hh;
 };
 
 // Weights as the kernels read them; each instruction set has its own layout (panels.hpp).
@@ -71,6 +79,8 @@ struct Call {
   T* d_weight_hh;  // OUT  (gates * hidden, hidden)
   T* d_bias_ih;  // OUT  (gates * hidden,)
   T* d_bias_hh;  // OUT  (gates * hidden,)
+  T* d_norm_ih;  // OUT  (gates * hidden,)
+  T* d_norm_hh;  // OUT  (gates * hidden,)
 };
 
 // One flag a thread, each on its own cache line.
@@ -177,8 +187,7 @@ template <class T>
 struct Kernels {
   index group;  // units in a group
   std::size_t (*packed_bytes)(Shape, int storage, bool backward);
-  void (*pack)(const Packed<T>&, const T* weight_ih, const T* weight_hh, const T* bias_ih,
-               const T* bias_hh);
+  void (*pack)(const Packed<T>&, const Given<T>&);
   index (*saved_size)(Shape, index cells);
   std::size_t (*forward_scratch)(const Call<T>&, const Slice&);
   std::size_t (*forward_shared)(const Call<T>&, const Slice&);
@@ -188,6 +197,7 @@ struct Kernels {
   void (*backward)(const Call<T>&, Slice&, Arena own, Arena shared);
   void (*sigmoid)(index, const T*, T*);
   void (*tanh)(index, const T*, T*);
+  void (*draw)(std::uint64_t seed, index size, int parts, T* numbers);
   std::size_t (*stream_bytes)(const StreamOp<T>&);
   void (*stream_pack)(const StreamOp<T>&);
   void (*stream_measure)(StreamPlan<T>&);

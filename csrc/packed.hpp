@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layer.hpp"
+#include "layer_norm.hpp"
 #include "panels.hpp"
 
 namespace tidegate::TIDEGATE_ISA {
@@ -18,6 +19,11 @@ T* take(Arena& arena, index count) {
 template <class S>
 using Recurrent = std::conditional_t<std::is_same_v<S, Int8>, Int8Pair, S>;
 
+template <class T>
+void clear(T* p, index count) {
+  __builtin_memset(p, 0, count * sizeof(T));
+}
+
 // `before` keeps W_hn apart, since it meets r * h; the other cells have all gates in `hh`.
 // S is how the forward weights are stored; only weights stored as T have transposes.
 template <class T, class S = T>
@@ -28,6 +34,7 @@ struct Layout {
   Panels<T, Recurrent<S>> hh, hh_n;
   Panels<T> ih_t, hh_t, hh_n_t;  // backward
   T *bias_x, *bias_hn;  // [group][gate][unit]; [unit], after alone
+  Gains<T> gains;  // where products are normalised: as the gates; "before" has W_hn's last
   std::size_t bytes;
 
   Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
@@ -47,6 +54,8 @@ struct Layout {
                  : Panels<T, Recurrent<S>>{};
     bias_x = take<T>(arena, gates * width);
     bias_hn = take<T>(arena, width);
+    gains.x = take<T>(arena, s.norm ? gates * width : 0);
+    gains.h = take<T>(arena, s.norm ? gates * width : 0);
     if (backward) {
       ih_t = place(plain_panels<T>(gates * width, s.input));
       hh_t = place(plain_panels<T>(hh_gates * width, s.hidden));
@@ -66,30 +75,49 @@ std::size_t packed_bytes(Shape shape, int storage, bool backward) {
   return Layout<T>(shape, nullptr, backward).bytes;
 }
 
+// Where a gate of the state's products stands among them.
+template <class T, class S>
+index recurrent_column(const Layout<T, S>& l, index unit, index gate) {
+  if (l.shape.reset != reset_before) return column<T>(unit, gate, l.gates);
+  return gate < 2 ? column<T>(unit, gate, 2) : 2 * l.width + unit;
+}
+
 template <class T>
-void pack(const Packed<T>& to, const T* weight_ih, const T* weight_hh, const T* bias_ih,
-          const T* bias_hh) {
+void pack_gains(const Layout<T>& l, const Given<T>& from) {
+  clear(l.gains.x, l.gates * l.width);
+  clear(l.gains.h, l.gates * l.width);
+  const index hidden = l.shape.hidden;
+  for (index gate = 0; gate < l.gates; ++gate)
+    for (index unit = 0; unit < hidden; ++unit) {
+      l.gains.x[column<T>(unit, gate, l.gates)] = from.norm_ih[gate * hidden + unit];
+      l.gains.h[recurrent_column(l, unit, gate)] = from.norm_hh[gate * hidden + unit];
+    }
+}
+
+template <class T>
+void pack(const Packed<T>& to, const Given<T>& from) {
   const Layout<T> l(to);
   const index hidden = l.shape.hidden, input = l.shape.input, gates = l.gates;
   const bool after = l.shape.reset == reset_after, before = l.shape.reset == reset_before;
   const index hh_gates = l.hh_gates;
-  const T* weight_hn = weight_hh + 2 * hidden * hidden;
-  pack_gates(l.ih, weight_ih, hidden, gates);
-  pack_gates(l.hh, weight_hh, hidden, hh_gates);
+  const T* weight_hn = from.weight_hh + 2 * hidden * hidden;
+  pack_gates(l.ih, from.weight_ih, hidden, gates);
+  pack_gates(l.hh, from.weight_hh, hidden, hh_gates);
   if (before) pack_gates(l.hh_n, weight_hn, hidden, 1);
-  __builtin_memset(l.bias_x, 0, gates * l.width * sizeof(T));
-  __builtin_memset(l.bias_hn, 0, l.width * sizeof(T));
+  clear(l.bias_x, gates * l.width);
+  clear(l.bias_hn, l.width);
+  if (l.shape.norm) pack_gains(l, from);
   for (index gate = 0; gate < gates; ++gate)
     for (index unit = 0; unit < hidden; ++unit) {
-      const T b_i = bias_ih ? bias_ih[gate * hidden + unit] : T(0);
-      const T b_h = bias_hh ? bias_hh[gate * hidden + unit] : T(0);
+      const T b_i = from.bias_ih ? from.bias_ih[gate * hidden + unit] : T(0);
+      const T b_h = from.bias_hh ? from.bias_hh[gate * hidden + unit] : T(0);
       const bool inside = after && gate == 2;  // multiplied by r: may not be added to b_i
       l.bias_x[column<T>(unit, gate, gates)] = inside ? b_i : b_i + b_h;
       if (inside) l.bias_hn[unit] = b_h;
     }
   if (!to.backward) return;
-  pack_transposed(l.ih_t, weight_ih, hidden, gates, input);
-  pack_transposed(l.hh_t, weight_hh, hidden, hh_gates, hidden);
+  pack_transposed(l.ih_t, from.weight_ih, hidden, gates, input);
+  pack_transposed(l.hh_t, from.weight_hh, hidden, hh_gates, hidden);
   if (before) pack_transposed(l.hh_n_t, weight_hn, hidden, 1, hidden);
 }
 
@@ -112,7 +140,9 @@ inline void narrow_weights(const Packed<float>& to, const Packed<float>& from) {
 
 template <class T>
 index saved_size(Shape shape, index cells) {
-  return cells * saved_gates(shape.reset) * padded<T>(shape.hidden);
+  const index width = padded<T>(shape.hidden);
+  return cells *
+         (saved_gates(shape.reset) * width + (shape.norm ? hats_size(shape.reset, width) : 0));
 }
 
 }  // namespace tidegate::TIDEGATE_ISA

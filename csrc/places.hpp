@@ -49,6 +49,10 @@ struct Places {
   T* saved(index step, index i) const {
     return c.saved ? c.saved + saved_size<T>(c.weights->shape, c.row_cell[row(i)] + step) : nullptr;
   }
+  Hats<T> hats(index step, index i) const {
+    const Shape& shape = c.weights->shape;
+    return hats_of(saved(step, i), shape.reset, padded<T>(shape.hidden));
+  }
   GateSinks<T> sinks(index step, index i, T* saved) const {
     T* shown = c.gates ? c.gates + at(step, i, c.output_time, c.output_batch) : nullptr;
     return {saved, shown, c.gates_gate};
@@ -82,11 +86,6 @@ index chunk_steps(const Layout<T>& l, const Slice& s, index steps) {
   return chunk < 1 ? 1 : chunk < steps ? chunk : steps;
 }
 
-template <class T>
-void clear(T* p, index count) {
-  __builtin_memset(p, 0, count * sizeof(T));
-}
-
 // keep and mask applied to one row's state: `carried` goes along the carry, `operand` meets the
 // weights. Without either, both are the state itself.
 template <class T>
@@ -116,12 +115,20 @@ Operand<T> apply_keep_and_mask(const Places<T>& at, index step, index i, const T
 
 // Zoneout: of each unit of a new state, the share `zone` is the old one instead.
 template <class T>
+TIDEGATE_INLINE Vec<T> share_of(const Call<T>& c, const T* zone, const Units& u) {
+  return c.zone_unit ? load_n(zone + u.first, u.left) : broadcast(zone[0]);
+}
+
+template <class T>
 void stay(const Places<T>& at, index step, index i, const T* carried, T* next) {
   const T* zone = at.zone(step, i);
-  for (index u = at.unit_begin(); u < at.unit_end(); ++u) {
-    const T share = zone[u * at.c.zone_unit];
-    next[u] = share * carried[u] + (T(1) - share) * next[u];
-  }
+  const index hidden = at.c.weights->shape.hidden;
+  const Vec<T> one = broadcast(T(1));
+  for_units<T>(hidden, at.s.group_begin, at.s.group_end, [&](const Units& u) TIDEGATE_INLINED {
+    const auto share = share_of(at.c, zone, u), old = load_n(carried + u.first, u.left);
+    const auto made = (one - share) * load_n(next + u.first, u.left);
+    store_n(next + u.first, fma(share, old, made), u.left);
+  });
 }
 
 }  // namespace tidegate::TIDEGATE_ISA

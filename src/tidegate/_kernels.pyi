@@ -41,13 +41,23 @@ class Weights:
         bias_hh: int,
         backward: bool,  # also pack what gru_backward needs
         keep_source: bool = False,  # keep a copy of the arrays for `is_of`
+        norm_ih: int = 0,  # gains (3 * hidden) of a layer normalisation of the products, which are
+        norm_hh: int = 0,  # normalised before their biases are added: r with z, and n; both or none
     ) -> None: ...
     nbytes: Final[int]
-    def is_of(self, weight_ih: int, weight_hh: int, bias_ih: int, bias_hh: int) -> bool:
+    def is_of(
+        self,
+        weight_ih: int,
+        weight_hh: int,
+        bias_ih: int,
+        bias_hh: int,
+        norm_ih: int = 0,
+        norm_hh: int = 0,
+    ) -> bool:
         """Whether arrays of the same sizes hold the bytes that were packed with `keep_source`."""
 
     def narrow(self, storage: int) -> Weights:
-        """The same float32 weights stored narrower, for `gru_forward` and `Cell` alone.
+        """The same float32 weights, without gains, stored narrower, for `gru_forward` and `Cell`.
 
         As bfloat16, or as int8 in 255 steps of each row's largest weight; arithmetic stays float32.
         """
@@ -135,6 +145,8 @@ def gru_backward(
     zone_batch: int = 0,
     zone_unit: int = 0,
     tokens: int = 0,  # d_x must be 0 then
+    d_norm_ih: int = 0,  # OUT (directions, gates * hidden); else 0
+    d_norm_hh: int = 0,
 ) -> None:
     """Gradients of one layer; arguments as given to `gru_forward`, and its results."""
 
@@ -200,6 +212,12 @@ class Cell:
     def __init__(self, layers: list[Weights], batch: int, threads: int = 1) -> None: ...
     def step(self, x: int, h: int) -> None:
         """One step for all rows: x (batch, input), h (layers, batch, hidden) updated in place."""
+
+def draw(double: bool, seed: int, size: int, parts: int, numbers: int) -> None:
+    """Set each of the numbers to one with the chance parts / 65536, else to zero.
+
+    0 <= seed < 2 ** 64 decides them all; csrc/draw.hpp says how, and nn/_draw.py does the same.
+    """
 
 def sigmoid(double: bool, size: int, x: int, y: int) -> None:
     """Elementwise, as the kernels compute it; for tests."""

@@ -13,6 +13,7 @@ from torch import nn
 from helpers import assert_matches
 from nn_cases import assert_close, by_the_equations, gradients
 from tidegate.nn import GRU
+from tidegate.nn._draw import draw
 
 RESETS = ["after", "before", "none"]
 TIME, BATCH, FEATURES, HIDDEN = 6, 4, 3, 5
@@ -62,7 +63,7 @@ def test_zoneout_keeps_units_at_random_and_their_share_when_not_training(reset):
     torch.manual_seed(2)
     output = gru(x).output
     torch.manual_seed(2)
-    zones = (torch.rand(TIME, BATCH, HIDDEN) < 0.3).double()
+    zones = draw((TIME, BATCH, HIDDEN), 0.3, x)
     assert_matches(output.detach(), zoned_by_hand(gru, x, zones))
     full = torch.full((TIME, BATCH, HIDDEN), 0.3, dtype=torch.float64)
     assert_matches(gru.eval()(x).output.detach(), zoned_by_hand(gru, x, full))

@@ -45,13 +45,15 @@ struct Sizes {
 };
 
 Sizes small_sizes(Random& random) {
-  const Shape shape{between(random, 1, 19), between(random, 1, 37), int(between(random, 0, 2))};
+  const Shape shape{between(random, 1, 19), between(random, 1, 37), int(between(random, 0, 2)),
+                    coin(random)};
   return {shape, between(random, 0, 9), between(random, 1, 9)};
 }
 
 // More steps than a chunk holds, so that buffers are used again, and a barrier at each step.
 Sizes long_sizes(Random& random) {
-  const Shape shape{between(random, 1, 9), between(random, 33, 70), int(between(random, 0, 2))};
+  const Shape shape{between(random, 1, 9), between(random, 33, 70), int(between(random, 0, 2)),
+                    coin(random)};
   return {shape, between(random, 150, 300), between(random, 2, 4)};
 }
 
@@ -89,7 +91,7 @@ struct Scratch {
 // What one call reads.
 template <class T>
 struct Inputs {
-  Array<T> weight_ih, weight_hh, bias_ih, bias_hh;
+  Array<T> weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh;
   Array<T> x, h_0, keep, mask, d_output, d_h_n, d_gates;
   std::unique_ptr<std::int64_t[]> lengths;
   Packed<T> weights, narrow;  // `narrow`: what forward reads, as wide as `weights` or not
@@ -99,7 +101,7 @@ struct Inputs {
 
   Inputs(Random& random, Sizes sizes)
       : weights{sizes.shape, nullptr, true, tidegate::stored_native},
-        narrow{sizes.shape, nullptr, false, sizeof(T) == 4 ? int(between(random, 0, 2)) : 0},
+        narrow{sizes.shape, nullptr, false, may_be_narrow(sizes) ? int(between(random, 0, 2)) : 0},
         packed(memory_of(weights)),
         packed_narrow(memory_of(narrow)) {
     const auto [shape, time, batch] = sizes;
@@ -110,6 +112,10 @@ struct Inputs {
     weight_hh = Array<T>::random(random, gates * hidden * hidden, -scale, scale);
     if (coin(random)) bias_ih = Array<T>::random(random, gates * hidden, -scale, scale);
     if (coin(random)) bias_hh = Array<T>::random(random, gates * hidden, -scale, scale);
+    if (shape.norm) {
+      norm_ih = Array<T>::random(random, gates * hidden, 0, 2);
+      norm_hh = Array<T>::random(random, gates * hidden, 0, 2);
+    }
     x = Array<T>::random(random, cells * shape.input);
     if (coin(random)) h_0 = Array<T>::random(random, states);
     const index keep_unit = between(random, 0, 1), keep_row = keep_unit ? hidden : 1;
@@ -147,8 +153,8 @@ struct Inputs {
     call.d_x_time = batch * shape.input;
     poison_past_lengths();
     weights.memory = reinterpret_cast<T*>(packed.memory.get());
-    tidegate::kernels_of<T>().pack(weights, weight_ih.get(), weight_hh.get(), bias_ih.get(),
-                                   bias_hh.get());
+    tidegate::kernels_of<T>().pack(weights, {weight_ih.get(), weight_hh.get(), bias_ih.get(),
+                                             bias_hh.get(), norm_ih.get(), norm_hh.get()});
     narrow_weights();
   }
   Inputs(const Inputs&) = delete;
@@ -156,6 +162,8 @@ struct Inputs {
   index length(index row) const { return lengths ? lengths[row] : call.time; }
 
  private:
+  static bool may_be_narrow(Sizes sizes) { return sizeof(T) == 4 && !sizes.shape.norm; }
+
   static std::size_t memory_of(const Packed<T>& p) {
     return tidegate::kernels_of<T>().packed_bytes(p.shape, p.storage, p.backward);
   }
@@ -188,6 +196,7 @@ template <class T>
 struct Outputs {
   Array<T> output, h_n, gates, saved;
   Array<T> d_x, d_h_0, d_keep, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh;
+  Array<T> d_norm_ih, d_norm_hh;
   std::vector<index> row_cell;
   Call<T> call;
 
@@ -214,6 +223,9 @@ struct Outputs {
     call.d_weight_hh = take(d_weight_hh, rows * shape.hidden);
     call.d_bias_ih = take(d_bias_ih, rows);
     call.d_bias_hh = take(d_bias_hh, rows);
+    if (!shape.norm) return;
+    call.d_norm_ih = take(d_norm_ih, rows);
+    call.d_norm_hh = take(d_norm_hh, rows);
   }
   Outputs(const Outputs&) = delete;
 
@@ -283,7 +295,7 @@ template <class T>
 void require_equal(const char* name, const Array<T>& a, const Array<T>& b, T tolerance,
                    const char* what) {
   for (index i = 0; i < a.size; ++i)
-    if (!(std::abs(a.get()[i] - b.get()[i]) <= tolerance)) {
+    if (!(std::abs(a.get()[i] - b.get()[i]) <= tolerance * std::max(T(1), std::abs(a.get()[i])))) {
       std::fprintf(stderr, "%s: %s[%td] is %g on one thread, %g on many\n", what, name, i,
                    double(a.get()[i]), double(b.get()[i]));
       std::exit(1);
@@ -298,6 +310,7 @@ void check(Random& random, Sizes sizes, const std::string& seed) {
   const int groups = int((sizes.shape.hidden + unit_group - 1) / unit_group);
   for (const bool by_units : {false, true})
     for (int ranks = 1; ranks <= std::min(4, by_units ? groups : 4); ++ranks) {
+      if (by_units && sizes.shape.norm) continue;
       const auto many = run(in, ranks, by_units);
       const std::string what = seed + (by_units ? " by units, " : " by rows, ") +
                                std::to_string(ranks) + " threads, reset " +
@@ -317,6 +330,8 @@ void check(Random& random, Sizes sizes, const std::string& seed) {
       same("d_weight_hh", one->d_weight_hh, many->d_weight_hh, sum);
       same("d_bias_ih", one->d_bias_ih, many->d_bias_ih, sum);
       same("d_bias_hh", one->d_bias_hh, many->d_bias_hh, sum);
+      same("d_norm_ih", one->d_norm_ih, many->d_norm_ih, sum);
+      same("d_norm_hh", one->d_norm_hh, many->d_norm_hh, sum);
     }
 }
 

@@ -29,10 +29,29 @@ def saved_tensors(ctx) -> tuple:
     except RuntimeError as error:
         if "inplace" not in str(error):
             raise
-        raise RuntimeError(
-            "A GRU's gradients are computed from its input, weights and output, but one of them "
-            "was modified in place after the call: modify a copy, as in output = output * 2"
-        ) from error
+        raise RuntimeError(f"{_MODIFIED}: modify a copy, as in output = output * 2") from error
+
+
+def saved_or_modified(ctx) -> tuple:
+    """As `saved_tensors`, but the first, the output, is None where it was modified in place.
+
+    torch's GRU keeps copies of its states and allows that; ours computes them again when it happens.
+    """
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            raise
+        try:
+            return None, *(saved.unpack() for saved in ctx._raw_saved_tensors[1:])
+        except (RuntimeError, AttributeError):  # one of the others; or a torch that tells only all
+            raise RuntimeError(f"{_MODIFIED}: modify a copy, as in x = x * 2") from error
+
+
+_MODIFIED = (
+    "A GRU's gradients are computed from its input, weights and output, but one of them "
+    "was modified in place after the call"
+)
 
 
 def as_layer(tensors: tuple[Tensor | None, ...]) -> Layer:
@@ -58,7 +77,10 @@ class EagerLayer(Function):
     @staticmethod
     def backward(ctx, *d_outputs: Tensor | None):
         """Run the backward kernel, or, where a graph of it is wanted, `LayerBackward`."""
-        output, saved, *tensors = saved_tensors(ctx)
+        output, saved, *tensors = saved_or_modified(ctx)
+        if output is None:
+            plan = ctx.plan._replace(gates=False)
+            output = _kernel.forward(as_layer(tuple(tensors)), plan, ctx.packed).output
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return None, None, *backward_graph(ctx.plan, needs, output, d_outputs, tensors)

@@ -14,12 +14,12 @@ from tidegate.nn._layer import Cotangents, Gradients, Layer, Outputs, Plan, Want
 
 def runs(layer: Layer, plan: Plan, training: bool) -> bool:
     """Whether there are kernels for this layer."""
-    return _kernel.runs(layer, plan) or gpu.runs(layer, plan, training)
+    return _kernel.runs(layer) or gpu.runs(layer, plan, training)
 
 
 def forward(layer: Layer, plan: Plan) -> Outputs:
     """Run a layer that there are kernels for."""
-    if _kernel.runs(layer, plan):
+    if _kernel.runs(layer):
         return _kernel.forward(layer, plan)
     try:
         return gpu.forward(layer, plan)
@@ -32,7 +32,7 @@ def backward(
     layer: Layer, plan: Plan, output: Tensor, d_outputs: Cotangents, wanted: Wanted
 ) -> Gradients:
     """Gradients of a layer that there are kernels for."""
-    if _kernel.runs(layer, plan):
+    if _kernel.runs(layer):
         return _kernel.backward(layer, plan, output, d_outputs, wanted)
     batched = any(d is not None and is_legacy_batchedtensor(d) for d in d_outputs)
     if d_outputs.gates is not None or batched:

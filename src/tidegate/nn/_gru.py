@@ -50,7 +50,7 @@ class GRU(nn.GRU):
             of both when not training.
         weight_dropout: probability of dropping a recurrent weight for a whole call.
         layer_norm: normalise the products before their biases are added (arXiv:1607.06450), with
-            gains `norm_ih_l0` and `norm_hh_l0`. Runs in torch operations, not in the kernels.
+            gains `norm_ih_l0` and `norm_hh_l0`.
         memory: "save" keeps the gates for the backward pass, less than torch keeps; "recompute"
             keeps the states alone, computes the gates again, and trains on sequences several times
             longer in the same memory, a fifth to a third slower.

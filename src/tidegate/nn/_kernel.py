@@ -12,22 +12,23 @@ from tidegate import _kernels
 from tidegate.nn._layer import (
     GATES,
     Cotangents,
+    Direction,
     Gradients,
     Layer,
     Outputs,
     Plan,
     Wanted,
     check_lengths,
+    directions,
     hidden_size,
 )
 from tidegate.nn._packing import Packed, pack
 
 
-def runs(layer: Layer, plan: Plan) -> bool:
+def runs(layer: Layer) -> bool:
     """Whether the kernels compute this layer."""
     return (
         layer.x.device.type == "cpu"
-        and not plan.norm
         and layer.x.dtype in (torch.float32, torch.float64)
         and all(weight.dtype == layer.x.dtype for weight in layer.weights)
     )
@@ -78,8 +79,7 @@ def backward(
     d_x = _like_input(layer, plan) if wanted.x else None
     d_h_0 = like(state) if wanted.h_0 else None
     d_keep = like(state[0], read.time, *state[1:]) if wanted.keep else None
-    d_weights = _like_weights(layer, plan) if wanted.weights else [None] * 4
-    d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = d_weights
+    d_weights = _like_weights(layer, plan) if wanted.weights else Direction._make([None] * 6)
     _kernels.gru_backward(
         *packed,
         torch.get_num_threads(),
@@ -97,11 +97,10 @@ def backward(
         *_steps(d_x),
         _address(d_h_0),
         _address(d_keep),
-        _address(d_weight_ih),
-        _address(d_weight_hh),
-        _address(d_bias_ih),
-        _address(d_bias_hh),
+        *map(_address, d_weights[:4]),
         *read.zone,
+        0,  # tokens
+        *map(_address, d_weights[4:]),
     )
     return Gradients(
         d_x, d_h_0, sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)
@@ -189,10 +188,13 @@ def _zone_steps(zone: Tensor | None) -> tuple[int, int, int]:
 
 def empty_results(layer: Layer, plan: Plan, gates: tuple[int, ...], units: int) -> Tensor:
     """An empty result (gates..., time, batch, units), or (gates..., rows, units) if packed."""
-    lead = layer.x.shape[:-1]
-    if layer.batch_sizes is None and plan.batch_first:
-        return layer.x.new_empty(*gates, lead[1], lead[0], units).transpose(-3, -2)
-    return layer.x.new_empty(*gates, *lead, units)
+    *lead, _ = layer.x.shape
+    if layer.batch_sizes is not None or not plan.batch_first:
+        return layer.x.new_empty(*gates, *lead, units)
+    # Not a view of a tensor laid out so: autograd allows no writing to a view that a function gave.
+    time, batch = lead
+    strides = [time * batch * units] * len(gates) + [units, time * units, 1]
+    return layer.x.new_empty_strided((*gates, time, batch, units), strides)
 
 
 def _like_input(layer: Layer, plan: Plan) -> Tensor:
@@ -201,12 +203,13 @@ def _like_input(layer: Layer, plan: Plan) -> Tensor:
     return blank.zero_() if layer.lengths is not None else blank
 
 
-def _like_weights(layer: Layer, plan: Plan) -> list[Tensor | None]:
-    """Room for the gradients of the four kinds of weights, both directions together."""
-    kinds = layer.weights[: len(layer.weights) // plan.directions]
+def _like_weights(layer: Layer, plan: Plan) -> Direction:
+    """Room for the gradients of each kind of weights, both directions together."""
+    kinds = directions(layer.weights, plan)[0]
     both = () if plan.directions == 1 else (plan.directions,)
-    like = [layer.x.new_empty(*both, *weight.shape) for weight in kinds]
-    return [*like] if plan.bias else [*like, None, None]
+    return Direction._make(
+        None if kind is None else layer.x.new_empty(*both, *kind.shape) for kind in kinds
+    )
 
 
 def _by_direction(d_weights: Sequence[Tensor | None], directions: int) -> list[Tensor | None]:

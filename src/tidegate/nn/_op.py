@@ -69,7 +69,7 @@ def _forward_fake(*args) -> tuple[Tensor, Tensor, Tensor]:
 def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
     layer, plan = _split(args)
     d_outputs, wanted = Cotangents(d_output, d_h_n, d_gates), Wanted(*wanted)
-    if _kernel.runs(layer, plan):
+    if _kernel.runs(layer):
         d_x, *fixed, weights = _kernel.backward(layer, plan, output, d_outputs, wanted)
         if plan.directions > 1:  # written into one tensor; but results may not overlap
             weights = [None if d is None else d.clone() for d in weights]

@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
         ):
             return False
         addresses = []
-        for weight, shape in zip(weights[:4], self.shapes, strict=True):
+        for weight, shape in zip(weights, self.shapes, strict=True):
             if weight is None or shape is None:
                 if weight is not shape:
                     return False
@@ -76,7 +76,7 @@ def pack_direction(weights: Direction, reset: str, rows: int, backward: bool) ->
         return entry.packed
     packed = _pack(weights, reset, backward, True)
     alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
-    shapes = tuple(None if w is None else w.shape for w in weights[:4])
+    shapes = tuple(None if w is None else w.shape for w in weights)
     _kept[key] = _Entry(alive, reset, backward, weights.weight_hh.dtype, shapes, packed)
     return packed
 
@@ -84,19 +84,16 @@ def pack_direction(weights: Direction, reset: str, rows: int, backward: bool) ->
 def _pack(
     weights: Direction, reset: str, backward: bool, keep_source: bool = False
 ) -> _kernels.Weights:
-    weight_ih, weight_hh = weights.weight_ih.contiguous(), weights.weight_hh.contiguous()
-    bias_ih, bias_hh = (
-        None if b is None else b.contiguous() for b in (weights.bias_ih, weights.bias_hh)
-    )
+    weights = Direction._make(None if w is None else w.contiguous() for w in weights)
+    *matrices_and_biases, norm_ih, norm_hh = (0 if w is None else w.data_ptr() for w in weights)
     return _kernels.Weights(
-        weight_hh.dtype == torch.float64,
+        weights.weight_hh.dtype == torch.float64,
         RESETS[reset],
-        weight_ih.size(1),
-        weight_hh.size(1),
-        weight_ih.data_ptr(),
-        weight_hh.data_ptr(),
-        0 if bias_ih is None else bias_ih.data_ptr(),
-        0 if bias_hh is None else bias_hh.data_ptr(),
+        weights.weight_ih.size(1),
+        weights.weight_hh.size(1),
+        *matrices_and_biases,
         backward,
         keep_source,
+        norm_ih,
+        norm_hh,
     )

@@ -24,7 +24,7 @@ def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
         return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
     if not training:
         return _device.forward(layer, plan)
-    if not _kernel.runs(layer, plan):  # on a GPU only the outputs are kept
+    if not _kernel.runs(layer):  # on a GPU only the outputs are kept
         return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
     return Outputs(*EagerLayer.apply(plan, save, *layer[:-1], *layer.weights))
 

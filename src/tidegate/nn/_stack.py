@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tidegate.nn._draw import draw
 from tidegate.nn._layer import GATES, Layer, Outputs, Plan, valid_steps
 from tidegate.nn._road import gru_layer
 
@@ -181,6 +182,5 @@ def _zone(
         return None
     time = x.size(0) if inputs.batch_sizes is None else inputs.batch_sizes.numel()
     if chances.training:
-        drawn = torch.rand(time, *shape, device=x.device)  # half the time of torch.bernoulli
-        return (drawn < chances.zoneout).to(x.dtype)
+        return draw((time, *shape), chances.zoneout, x)
     return x.new_full((1, 1, 1), chances.zoneout).expand(time, *shape)
