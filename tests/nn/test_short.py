@@ -30,8 +30,9 @@ SHAPES = list(product([1, 2], [False, True], [False, True], ["after", "before", 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("layers", "both", "batch_first", "reset"), SHAPES)
-def test_both_ways_have_the_same_bits(taken, layers, both, batch_first, reset, dtype):
+def test_both_ways_have_the_same_bits(taken, layers, both, batch_first, reset, dtype, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(_short, "are_whole", lambda *_: False)  # with lengths, the long way
     gru = GRU(3, 18, layers, bidirectional=both, batch_first=batch_first, reset=reset, dtype=dtype)
     x = torch.randn(7, 5, 3, dtype=dtype)
     hx = torch.randn(layers * (1 + both), 7 if batch_first else 5, 18, dtype=dtype)
@@ -113,16 +114,66 @@ def test_what_is_wrong_is_said_as_on_the_long_way():
             gru(wrong, hx)
 
 
+WRITES = [
+    lambda output: output.relu_(),
+    lambda output: output.mul_(2),
+    lambda output: output[:1].zero_(),
+    lambda output: nn.functional.leaky_relu(output, 0.5, inplace=True),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("memory", ["save", "recompute"])
-def test_an_output_modified_in_place_is_named_before_its_gradients_are_wrong(memory):
-    gru = GRU(3, 8, memory=memory)
-    output, h_n = gru(torch.randn(4, 2, 3))
-    output *= 2
-    with pytest.raises(RuntimeError, match=r"output.*modified in place.*modify a copy"):
-        output.sum().backward()
-    output, h_n = gru(torch.randn(4, 2, 3))
-    h_n *= 2  # a tensor of its own
-    (output * 2 + h_n).sum().backward()
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_an_output_may_be_modified_in_place_as_torchs(write, memory, batch_first):
+    theirs, ours = twins(3, 8, 2, bidirectional=True, batch_first=batch_first)
+    ours.memory = memory
+    found = []
+    for gru in (theirs, ours):
+        torch.manual_seed(1)
+        x = torch.randn(4, 5, 3, requires_grad=True)
+        output, h_n = gru(x)
+        write(output)
+        h_n.mul_(2)
+        loss = output.square().sum() + h_n.sum()
+        found.append(torch.autograd.grad(loss, [x, *gru.parameters()]))
+    for actual, expected in zip(found[1], found[0], strict=True):
+        assert_close(actual, expected)
+
+
+def test_a_modified_output_has_second_derivatives_and_gates():
+    gru = GRU(3, 4, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def slope(modify: bool):
+        output, _, gates = gru(x, return_gates=True)
+        output = output.mul_(2) if modify else output * 2
+        loss = output.pow(3).sum() + gates.update[0].sum()
+        (first,) = torch.autograd.grad(loss, x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), [x, gru.weight_hh_l0])
+
+    for actual, expected in zip(slope(True), slope(False), strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("lengths", [[4, 4], torch.tensor([4, 4]), (4, 4)])
+def test_lengths_of_whole_rows_are_none(lengths, taken):
+    gru, x = GRU(3, 8), torch.randn(4, 2, 3)
+    for one, other in zip(gru(x, lengths=lengths), gru(x), strict=True):
+        assert torch.equal(one, other)
+    assert taken == [True, True]
+
+
+def test_whole_lengths_of_a_wrong_kind_are_still_refused(taken):
+    gru, x = GRU(3, 8), torch.randn(1, 2, 3)
+    for wrong, error in [
+        ([True, True], TypeError),
+        (torch.ones(2), TypeError),
+        ([1], ValueError),
+        (torch.ones(2, 1, dtype=torch.int64), ValueError),
+    ]:
+        with pytest.raises(error, match="lengths must be"):
+            gru(x, lengths=wrong)
 
 
 def test_a_model_that_became_ours_takes_it(taken):

@@ -35,7 +35,7 @@ def saved_tensors(ctx) -> tuple:
 def saved_or_modified(ctx) -> tuple:
     """As `saved_tensors`, but the first, the output, is None where it was modified in place.
 
-    torch's GRU keeps copies of its states and allows that; ours computes them again when it happens.
+    torch's GRU keeps copies of its states, and allows that; ours computes them again.
     """
     try:
         return ctx.saved_tensors

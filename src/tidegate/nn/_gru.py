@@ -249,6 +249,8 @@ class GRU(nn.GRU):
             TypeError: an argument is of the wrong type.
             ValueError: an argument has the wrong shape, dtype or value.
         """
+        if lengths is not None and _short.are_whole(self, input, lengths):
+            lengths = None
         options = lengths is not None or keep is not None or return_gates
         if not (options or torch.compiler.is_compiling()):
             if (result := _short.run(self, input, hx)) is not None:

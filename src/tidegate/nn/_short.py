@@ -40,6 +40,19 @@ def run(
     return _train(gru, x, hx, weights) if gru.num_layers == 1 else None
 
 
+def are_whole(gru: GRU, x: Tensor | PackedSequence, lengths: Tensor | Sequence[int]) -> bool:
+    """Whether these lengths say no more than the shape of x does."""
+    if torch.compiler.is_compiling() or not _is_plain_moment():
+        return False
+    if type(x) is not Tensor or x.dim() != 3:
+        return False
+    time, batch = (x.size(axis) for axis in ((1, 0) if gru.batch_first else (0, 1)))
+    if isinstance(lengths, (list, tuple)):
+        return len(lengths) == batch and all(type(n) is int and n == time for n in lengths)
+    whole = type(lengths) is Tensor and lengths.is_cpu and lengths.shape == (batch,)
+    return whole and lengths.dtype in _WHOLE_NUMBERS and bool((lengths == time).all())
+
+
 def _is_plain_moment() -> bool:
     """Whether nobody looks on: no tracing, no transform, no autocast."""
     return not (
@@ -154,6 +167,7 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
     return GRUResult(x, h_n)
 
 
+_WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 _TENSORS = (Tensor, torch.nn.Parameter)
 _ABSENT = (0,) * 7  # offsets, lengths, keep and its three strides, mask
 _ABSENT_TENSORS = (None,) * 5  # keep, mask, zone, lengths, batch_sizes
