@@ -25,7 +25,7 @@ def draw(shape: tuple[int, ...], chance: float, like: Tensor) -> Tensor:
         return draw_in_torch(shape, parts, seed).to(like.dtype)
     numbers = torch.empty(shape, dtype=like.dtype)
     double = like.dtype == torch.float64
-    _kernels.draw(double, seed.item() % 2**64, numbers.numel(), parts, numbers.data_ptr())
+    _kernels.draw(double, int(seed) % 2**64, numbers.numel(), parts, numbers.data_ptr())
     return numbers
 
 

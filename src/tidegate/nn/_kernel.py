@@ -97,10 +97,13 @@ def backward(
         *_steps(d_x),
         _address(d_h_0),
         _address(d_keep),
-        *map(_address, d_weights[:4]),
+        _address(d_weights.weight_ih),
+        _address(d_weights.weight_hh),
+        _address(d_weights.bias_ih),
+        _address(d_weights.bias_hh),
         *read.zone,
-        0,  # tokens
-        *map(_address, d_weights[4:]),
+        d_norm_ih=_address(d_weights.norm_ih),
+        d_norm_hh=_address(d_weights.norm_hh),
     )
     return Gradients(
         d_x, d_h_0, sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)

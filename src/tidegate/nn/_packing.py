@@ -85,13 +85,18 @@ def _pack(
     weights: Direction, reset: str, backward: bool, keep_source: bool = False
 ) -> _kernels.Weights:
     weights = Direction._make(None if w is None else w.contiguous() for w in weights)
-    *matrices_and_biases, norm_ih, norm_hh = (0 if w is None else w.data_ptr() for w in weights)
+    weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh = (
+        0 if w is None else w.data_ptr() for w in weights
+    )
     return _kernels.Weights(
         weights.weight_hh.dtype == torch.float64,
         RESETS[reset],
         weights.weight_ih.size(1),
         weights.weight_hh.size(1),
-        *matrices_and_biases,
+        weight_ih,
+        weight_hh,
+        bias_ih,
+        bias_hh,
         backward,
         keep_source,
         norm_ih,

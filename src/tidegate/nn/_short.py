@@ -49,8 +49,11 @@ def are_whole(gru: GRU, x: Tensor | PackedSequence, lengths: Tensor | Sequence[i
     time, batch = (x.size(axis) for axis in ((1, 0) if gru.batch_first else (0, 1)))
     if isinstance(lengths, (list, tuple)):
         return len(lengths) == batch and all(type(n) is int and n == time for n in lengths)
-    whole = type(lengths) is Tensor and lengths.is_cpu and lengths.shape == (batch,)
-    return whole and lengths.dtype in _WHOLE_NUMBERS and bool((lengths == time).all())
+    if not isinstance(lengths, Tensor) or type(lengths) is not Tensor or not lengths.is_cpu:
+        return False
+    if lengths.shape != (batch,) or lengths.dtype not in _WHOLE_NUMBERS:
+        return False
+    return bool(lengths.eq(time).all())
 
 
 def _is_plain_moment() -> bool:
