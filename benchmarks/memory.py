@@ -92,6 +92,7 @@ def main(
     tasks: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (*TASKS, MNIST_1D),
     lengths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = tuple(STEPS),
     cells: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(CELLS),
+    batches: int | None = None,
     seconds: float = float("inf"),
     output: Path = Path("benchmarks/results"),
 ) -> None:
@@ -101,10 +102,12 @@ def main(
         tasks: Which tasks.
         lengths: At which lengths.
         cells: Which cells.
+        batches: To learn from at most, in place of the few that each length has; the runs are kept
+            in a file of their own.
         seconds: Begin no run after so long.
         output: The folder for the runs that were done.
     """
-    journal = Journal(output / "memory.jsonl")
+    journal = Journal(output / f"memory{'' if batches is None else f'_{batches}'}.jsonl")
     runs = [
         {"task": task, "length": length, "cell": cell, "seed": 0}
         for length in lengths
@@ -115,11 +118,12 @@ def main(
     ]
     if MNIST_1D in tasks:
         runs += [{"task": MNIST_1D, "length": 40, "cell": cell, "seed": 0} for cell in cells]
+    runs = [run if batches is None else run | {"batches": batches} for run in runs]
     left = journal.run_all(runs, one_run, seconds)
     print(markdown_of(table(journal)), f"\n{left} runs are left")
 
 
-def one_run(task: str, length: int, cell: str, seed: int) -> Facts:
+def one_run(task: str, length: int, cell: str, seed: int, batches: int | None = None) -> Facts:
     draw, steps, tested = (mnist_1d(seed), MNIST_1D_STEPS, 1000) if task == MNIST_1D else (
         lambda count, key: TASKS[task](count, length, key), STEPS[length], 128
     )  # fmt: skip
@@ -128,7 +132,12 @@ def one_run(task: str, length: int, cell: str, seed: int) -> Facts:
     model = Rememberer(cell, test.x.shape[2], test.classes, length)
     enough = 0.0 if task == MNIST_1D else SOLVED * test.chance
     settings = Settings(
-        steps, learning_rate=RATE, weight_decay=0.0, validate_every=25, enough=enough, seed=seed
+        batches or steps,
+        learning_rate=RATE,
+        weight_decay=0.0,
+        validate_every=25,
+        enough=enough,
+        seed=seed,
     )
     first = 10**6 * (seed + 1)  # of the seeds of the batches
     history = train(
