@@ -6,13 +6,18 @@ CPP := $(wildcard csrc/* src/tidegate/nn/gpu/*.cu* tests/sanitize/*.cpp tests/nn
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test setup lint format bench docs wheel sanitize clean
+.PHONY: demo test conformance setup lint format bench docs wheel sanitize clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
 
 test: $(VENV)/setup.stamp
 	$(BIN)/python -m pytest
+
+# torch's own tests of GRUs, fetched from Debian, against ours.
+conformance: $(VENV)/setup.stamp
+	$(BIN)/python $(INSTALL) --group conformance
+	$(BIN)/python tests/conformance/torch_own_tests.py
 
 setup: $(VENV)/setup.stamp
 

@@ -100,3 +100,11 @@ def test_the_older_exporter_writes_torchs_node(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "gru.onnx")
     output, _ = session.run(None, {"x": x.numpy()})
     np.testing.assert_allclose(output, gru(x).output.detach().numpy(), atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("options", [{"reset": "before"}, {"layer_norm": True}])
+def test_the_older_exporter_is_refused_what_it_cannot_write(options, tmp_path):
+    model = nn.Sequential(GRU(4, 6, **options).eval())
+    with pytest.raises(NotImplementedError, match="give torch.onnx.export dynamo=True"):
+        torch.onnx.export(model, (torch.randn(5, 3, 4),), tmp_path / "gru.onnx", dynamo=False)

@@ -258,6 +258,11 @@ class GRU(nn.GRU):
             if self._is_torchs and _is_for_torch(input) and not gpu.takes(self, input):
                 # torch's stub has a signature for each kind of input, and none for either.
                 return GRUResult(*super().forward(input, hx))  # pyrefly: ignore[no-matching-overload]
+        if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+            raise NotImplementedError(
+                "The older ONNX exporter writes a GRU with torch's own arguments only: "
+                "give torch.onnx.export dynamo=True"
+            )
         form, inputs = _call.read(self, input, hx, lengths, keep)
         plan = Plan(
             self.reset,
