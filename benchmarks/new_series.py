@@ -6,7 +6,9 @@ python benchmarks/new_series.py --markdown
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,9 @@ from rich.console import Console
 
 from tidegate.data import Panel
 from tidegate.forecast import GRUForecaster
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from forecast_cases import trained_from_nothing  # pyrefly: ignore[missing-import]
 
 POINTS = (4, 5, 6, 8)
 DAYS, ORIGINS, FIRST = 5, 60, 250
@@ -52,7 +57,7 @@ def _frame(series: list[np.ndarray]) -> pd.DataFrame:
 
 def _parabolas(seeds: int, horizon: int = 4) -> Table:
     """Trained on 300 parabolas; errors on y = 3x² + x + 1, in mean steps of its history."""
-    x, errors = np.arange(20.0), np.zeros((len(POINTS), 3))
+    x, errors = np.arange(20.0), np.zeros((len(POINTS), 4))
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         coefficients = rng.uniform([-5, -10, -20], [5, 10, 20], (300, 3))
@@ -62,10 +67,12 @@ def _parabolas(seeds: int, horizon: int = 4) -> Table:
             y = 3 * x[: points + horizon] ** 2 + x[: points + horizon] + 1
             past, truth = _frame([y[:points]]), y[points:]
             step = np.abs(np.diff(y[:points])).mean()
-            answers = [m.predict(past)["GRU"] for m in (model, model.adapt(past))]
+            models = (model, model.adapt(past), trained_from_nothing(model, past))
+            answers = [m.predict(past)["GRU"] for m in models]
             for column, answer in enumerate((*answers, y[points - 1])):
                 errors[row, column] += np.abs(np.asarray(answer) - truth).mean() / step / seeds
-    headings = ["points of y = 3x² + x + 1", "as trained", "adapted", "last value"]
+    headings = ["points of y = 3x² + x + 1", "as trained", "adapted"]
+    headings += ["from nothing on these points", "last value"]
     cells = [[str(n), *(f"{e:.3f}" for e in row)] for n, row in zip(POINTS, errors, strict=True)]
     return Table("Parabolas", headings, cells)
 

@@ -1,9 +1,18 @@
 """Small panels, and a forecaster that learns them in a moment."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import torch
 
+from tidegate._series.bands import quantiles_of
 from tidegate.forecast import GRUForecaster
+from tidegate.forecast._examples import make_examples
+from tidegate.forecast._fit import AsFunction
+from tidegate.forecast._network import Network, pinball
+from tidegate.train import Settings, train
 
 
 def frame(series: dict[str, np.ndarray], start: str = "2015-01-01", freq: str = "MS"):
@@ -35,3 +44,25 @@ def small_forecaster(**arguments) -> GRUForecaster:
     """A forecaster that trains in a moment."""
     sizes = {"horizon": 6, "hidden_size": 8, "num_layers": 1, "steps": 8, "batch_size": 16}
     return GRUForecaster(**(sizes | arguments))
+
+
+def trained_from_nothing(model: GRUForecaster, df: pd.DataFrame, steps: int = 300) -> GRUForecaster:
+    """The same network with fresh weights, trained on nothing but these series."""
+    panel = model.read_panel(df)
+    source = model.derived_.source(panel, model.model_.layout, model.horizon)
+    origins = source.windows.draw(2, 0, 4096, np.random.default_rng(0))
+    examples = make_examples(source, origins, model.model_.scaling)
+    known = torch.isfinite(examples.truth)
+    truth = torch.where(known, examples.truth, 0.0)
+    quantiles = torch.tensor(quantiles_of(model.levels), dtype=torch.float32)
+    torch.manual_seed(model.seed)
+    network = Network(model.shape_)
+
+    def loss(step: int) -> torch.Tensor:
+        return (pinball(network(*examples.inputs), truth, quantiles) * known).sum() / known.sum()
+
+    train(network, loss, Settings(steps, learning_rate=model.learning_rate))
+    fresh = copy.copy(model)
+    fresh.networks_ = [network]
+    fresh.model_ = replace(model.model_, networks=[AsFunction(network)])
+    return fresh

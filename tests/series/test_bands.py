@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate._series.bands import column_names, measure_widths, quantiles_of, stretch
+from tidegate._series.bands import column_names, measure_widths, quantiles_of, stretch, temper
 
 LEVELS = (50, 80, 95)
 
@@ -52,3 +52,11 @@ def test_names_are_those_of_statsforecast():
 def test_levels_out_of_range_are_refused(levels):
     with pytest.raises(ValueError, match="levels"):
         quantiles_of(levels)
+
+
+def test_widths_are_believed_the_more_the_more_moments_they_were_measured_at():
+    measured = np.array([4.0, 1.0, 0.25, 0.0])
+    distance = [np.abs(temper(measured, moments) - measured).sum() for moments in (1, 2, 8, 1000)]
+    assert distance == sorted(distance, reverse=True)
+    assert distance[-1] < 0.01
+    assert (temper(np.ones(7), 3) == 1).all()

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .._series.model import Model, Source
+from .._series.windows import Origins
 from ..train import Settings, train
 from ._examples import Examples, make_examples
 from ._network import Network, pinball
 
-# A history is learnt from when so many of its values are known.
-_LEAST_HISTORY = 4
+# A window has so many known values before it, and one at least after it.
+_LEAST_HISTORY = 2
 _BATCH, _MOST = 128, 4096
 _RATE, _EVERY, _PATIENCE = 3e-4, 10, 3
-# The latest quarter of the windows say when to stop; with fewer windows nothing is changed.
-_HELD_OUT, _FEWEST = 4, 8
+# The latest quarter of each series, one value at least, says for how many steps to train.
+_HELD_BACK = 4
+# They must lower the error there by this over the root of the number of its values: by a third if
+# there is one, by a hundredth if there are a thousand.
+_LEAST_GAIN = 0.33
+_TOO_SHORT = "the series are too short to adapt to: the networks are as they were"
+_NO_GAIN = "no step towards these series helped in a trial: the networks are as they were"
+_GAIN = "adapted: in a trial it made the error on the latest values {:.0%} smaller"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Networks after some steps towards other series, and in words what that did."""
+
+    networks: list[Network]
+    words: str
 
 
 def adapt_networks(
@@ -28,72 +45,129 @@ def adapt_networks(
     steps: int,
     proximity: float,
     seed: int,
-) -> list[Network]:
+) -> Adapted:
     """Copies of the networks that took up to so many steps towards these series.
 
     The squared distance of the weights from where they were, times `proximity`, is added to the
-    loss. The latest windows are held out: the networks stop where these are forecast best, which
-    may be where they started. With fewer windows than can be told apart so, nothing changes.
+    loss. First the latest values are held back: how many steps forecast them best, and whether any
+    do better than none, is found there. Then so many are taken with all values.
     """
-    windows, horizon = source.windows, model.scaling.horizon
-    rng = np.random.default_rng(seed)
-    origins = windows.draw(_LEAST_HISTORY - 1, 0, _MOST, rng)
-    origins = origins.where(windows.known_before(origins, _LEAST_HISTORY - 1))
-    origins = origins.where(np.isfinite(windows.future(origins, horizon)).any(1))
-    if len(origins.series) < _FEWEST:
-        return networks
+    held_back = _held_back(source)
+    origins = _origins(model, source, seed)
+    latest = origins.step >= (source.windows.lengths - held_back)[origins.series]
+    if latest.all() or not latest.any():
+        return Adapted(networks, _TOO_SHORT)
     examples = make_examples(source, origins, model.scaling)
-    left = windows.lengths[origins.series] - origins.step
-    latest = np.argsort(left, kind="stable")[: len(left) // _HELD_OUT]
-    held_out = examples.rows(torch.from_numpy(np.sort(latest)))
-    earlier = np.setdiff1d(np.arange(len(left)), latest)
-    examples = examples.rows(torch.from_numpy(earlier))
+    earlier = _earlier(examples, origins, source, held_back, model.scaling.horizon)
+    if not len(earlier):
+        return Adapted(networks, _TOO_SHORT)
+    held_out = examples.rows(torch.from_numpy(np.flatnonzero(latest)))
     quantiles = torch.tensor(model.quantiles, dtype=torch.float32)
+    settings = Settings(
+        steps,
+        learning_rate=_RATE,
+        weight_decay=0.0,
+        validate_every=_EVERY,
+        patience=_PATIENCE,
+        seed=seed,
+    )
+    before = after = 0.0
     adapted = []
-    for network in map(copy.deepcopy, networks):
-        settings = Settings(
-            steps,
-            learning_rate=_RATE,
-            weight_decay=0.0,
-            validate_every=_EVERY,
-            patience=_PATIENCE,
-            seed=seed,
+    for network in networks:
+        leash = _Leash(network, quantiles, proximity)
+        taken, first, best = leash.try_on(earlier, held_out, settings)
+        before, after = before + first, after + best
+        adapted.append(leash.approach(examples, taken, seed) if taken else network)
+    if after == before:
+        return Adapted(networks, _NO_GAIN)
+    return Adapted(adapted, _GAIN.format(1 - after / before))
+
+
+def _held_back(source: Source) -> np.ndarray:
+    """How many of the last steps of each series are held back in the trial."""
+    return np.maximum(source.windows.lengths // _HELD_BACK, 1)
+
+
+def _origins(model: Model, source: Source, seed: int) -> Origins:
+    windows = source.windows
+    origins = windows.draw(_LEAST_HISTORY, 0, _MOST, np.random.default_rng(seed))
+    origins = origins.where(windows.known_before(origins, _LEAST_HISTORY))
+    return origins.where(np.isfinite(windows.future(origins, model.scaling.horizon)).any(1))
+
+
+def _earlier(
+    examples: Examples, origins: Origins, source: Source, held_back: np.ndarray, horizon: int
+) -> Examples:
+    """The windows without what is held back."""
+    step = origins.step[:, None] + np.arange(horizon)
+    last = (source.windows.lengths - held_back)[origins.series]
+    return examples.without(step >= last[:, None])
+
+
+class _Leash:
+    """One network, and what it costs to leave where it is.
+
+    Args:
+        network: is left as it is.
+        quantiles: that it answers.
+        proximity: what the squared distance of the weights costs.
+    """
+
+    def __init__(self, network: Network, quantiles: Tensor, proximity: float):
+        self.network = network
+        self.quantiles = quantiles
+        self.proximity = proximity
+        self.start = [parameter.detach().clone() for parameter in network.parameters()]
+
+    def try_on(
+        self, earlier: Examples, held_out: Examples, settings: Settings
+    ) -> tuple[int, float, float]:
+        """How many steps on the earlier forecast what is held out best, and both errors there.
+
+        No steps unless they surely help.
+        """
+        with torch.no_grad():
+            first = self._cost(self.network, held_out).item()
+        trial = copy.deepcopy(self.network)
+        history = train(
+            trial,
+            self._loss(trial, earlier, settings),
+            settings,
+            validate=lambda: self._cost(trial, held_out).item(),
         )
-        _approach(network, examples, held_out, quantiles, proximity, settings)
-        adapted.append(network)
-    return adapted
+        values = int(torch.isfinite(held_out.truth).sum())
+        enough = (1 - _LEAST_GAIN / np.sqrt(values)) * first
+        if history.best is None or history.best[1] >= enough:
+            return 0, first, first
+        return history.best[0], first, history.best[1]
 
+    def approach(self, examples: Examples, steps: int, seed: int) -> Network:
+        """A copy that took so many steps."""
+        settings = Settings(steps, learning_rate=_RATE, weight_decay=0.0, seed=seed)
+        network = copy.deepcopy(self.network)
+        train(network, self._loss(network, examples, settings), settings)
+        return network
 
-def _approach(
-    network: Network,
-    examples: Examples,
-    held_out: Examples,
-    quantiles: Tensor,
-    proximity: float,
-    settings: Settings,
-) -> None:
-    start = [parameter.detach().clone() for parameter in network.parameters()]
-    before = copy.deepcopy(network.state_dict())
-    rng = np.random.default_rng(settings.seed)
-    order = rng.integers(len(examples), size=(settings.steps, min(_BATCH, len(examples))))
-    order = torch.from_numpy(order)
+    def _loss(
+        self, network: Network, examples: Examples, settings: Settings
+    ) -> Callable[[int], Tensor]:
+        """What a batch of examples costs, and the way from the start."""
+        rng = np.random.default_rng(settings.seed)
+        shape = (settings.steps, min(_BATCH, len(examples)))
+        order = torch.from_numpy(rng.integers(len(examples), size=shape))
 
-    def cost(some: Examples) -> Tensor:
+        def loss(step: int) -> Tensor:
+            distance = sum(
+                (now - then).square().sum()
+                for now, then in zip(network.parameters(), self.start, strict=True)
+            )
+            return self._cost(network, examples.rows(order[step])) + self.proximity * distance
+
+        return loss
+
+    def _cost(self, network: Network, some: Examples) -> Tensor:
         known = torch.isfinite(some.truth)
         truth = torch.where(known, some.truth, 0.0)
-        loss = pinball(network(*some.inputs), truth, quantiles)
+        loss = pinball(network(*some.inputs), truth, self.quantiles)
         weight = some.weight[:, None] * known
         return (loss * weight).sum() / weight.sum()
-
-    def loss(step: int) -> Tensor:
-        distance = sum(
-            (now - then).square().sum()
-            for now, then in zip(network.parameters(), start, strict=True)
-        )
-        return cost(examples.rows(order[step])) + proximity * distance
-
-    with torch.no_grad():
-        first = cost(held_out).item()
-    history = train(network, loss, settings, validate=lambda: cost(held_out).item())
-    if history.best is None or history.best[1] >= first:
-        network.load_state_dict(before)

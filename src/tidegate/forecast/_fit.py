@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._series.bands import measure_widths, stretch
+from .._series.bands import measure_widths, stretch, temper
 from .._series.channels import Layout
 from .._series.inputs import Inputs
 from .._series.model import Model, Source
@@ -372,7 +372,8 @@ def _learn_from_trial(model: Model, source: Source, held_out: Origins, plan: Pla
     else:
         model.trust = plan.trust
     answer = answer + (model.median(median, last) - median)[..., None]
-    model.widths = measure_widths(answer, truth, np.array(plan.quantiles))
+    moments = len(np.unique(source.windows.lengths[held_out.series] - held_out.step))
+    model.widths = temper(measure_widths(answer, truth, np.array(plan.quantiles)), moments)
     model.correlation = learn_correlation(stretch(answer, model.widths), truth, plan.quantiles)
 
 

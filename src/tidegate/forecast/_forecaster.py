@@ -289,11 +289,12 @@ class GRUForecaster(Estimator):
         """A copy of the forecaster, brought closer to these series by a few steps of training.
 
         What was learnt before is held on to: the rate is small, and distance from the old weights
-        costs. Where the series are long enough, their latest windows say when to stop, and nothing
-        changes if nothing is gained. Level, season and scale are each series' own anyhow.
+        costs. In a trial the latest values are held back: they say how many steps to take, and
+        none are taken where none surely help; `notes_` says which. Level, season and scale are each
+        series' own anyhow.
 
         Args:
-            df: the series, from four values on; `predict` without a frame forecasts them.
+            df: the series; `predict` without a frame forecasts them.
             steps: of training, at most.
             proximity: what the squared distance of the weights from where they were costs.
 
@@ -304,12 +305,13 @@ class GRUForecaster(Estimator):
         panel = self._columns().panel_like(df, self.frequency_)
         self._check_calendar(panel)
         adapted = copy.copy(self)
-        adapted.networks_ = adapt_networks(
+        found = adapt_networks(
             self.model_, self.networks_, self._source(panel), steps, proximity, self.seed
         )
+        adapted.networks_ = found.networks
         functions = [AsFunction(network) for network in adapted.networks_]
         adapted.model_ = replace(self.model_, networks=functions)
-        adapted.panel_, adapted.notes_ = panel, [*self.notes_, *panel.notes]
+        adapted.panel_, adapted.notes_ = panel, [*self.notes_, *panel.notes, found.words]
         adapted._like = None if isinstance(df, Panel) else _head(df)
         return adapted
 
