@@ -1,6 +1,7 @@
 """Hypothesis settings, and the shape annotations of the equations, checked."""
 
 import os
+import signal
 import typing
 
 import beartype.roar  # noqa: F401, like NumPy before TYPE_CHECKING is set below
@@ -17,6 +18,9 @@ EVERYWHERE = {
 settings.register_profile("full", max_examples=100, **EVERYWHERE)
 settings.register_profile("brief", max_examples=25, **EVERYWHERE)
 settings.load_profile("full")
+
+# Ctrl-C reaches what the tests start, also where the tests themselves run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A user needs no jaxtyping: it is imported for type checkers only. Here it is imported for real, so
 # that every call of the equations checks the shapes that their signatures promise.

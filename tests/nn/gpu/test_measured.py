@@ -1,5 +1,6 @@
 """What the benchmark makes of its timings, on timings that are made up."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,14 @@ GPU = Path(__file__).parents[3] / "benchmarks" / "gpu"
 @pytest.fixture
 def results(monkeypatch):
     monkeypatch.syspath_prepend(str(GPU))
-    import results
+    for name in ("results", "run"):  # of another folder
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("results")
 
-    return results
+
+@pytest.fixture
+def run(results):
+    return importlib.import_module("run")
 
 
 def rows(results) -> list[dict]:
@@ -64,9 +70,7 @@ def test_lines_and_plot_tell_times_and_faults(results, tmp_path):
     )
 
 
-def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, monkeypatch):
-    import run
-
+def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, run, monkeypatch):
     kernel = results.Kernel("bfloat16", 64)
     monkeypatch.setattr(run, "_output", lambda script, limit: ([], "did not end within 1 s"))
     assert [row["fault"] for row in run.measure(kernel, 1)] == ["did not end within 1 s"] * 16
@@ -78,9 +82,7 @@ def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, monkeypat
     assert [row["fault"] for row in found[1:]] == ["no answer"] * 15
 
 
-def test_what_a_process_says_is_kept_when_it_ends_badly(results):
-    import run
-
+def test_what_a_process_says_is_kept_when_it_ends_badly(run):
     script = "import sys, time; print('{}', flush=True); "
     printed, fault = run._output(["-c", script + "sys.exit('broken')"], 30)
     assert (printed, fault) == (["{}"], "broken")
