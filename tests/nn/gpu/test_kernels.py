@@ -86,6 +86,23 @@ def test_an_absent_state_is_zero(monkeypatch):
     assert all(map(torch.equal, *results))
 
 
+@pytest.mark.parametrize("kind", ["float32", "tf32", "float16", "bfloat16"])
+def test_a_gpus_own_nan_spreads_as_any(monkeypatch, kind):
+    emulate(monkeypatch, kind)
+    layer, plan = draw(Plan(), DTYPES[kind], 20), Plan()
+    bits = torch.int32 if layer.x.element_size() == 4 else torch.int16
+    nan = torch.tensor(torch.iinfo(bits).max, dtype=bits).view(DTYPES[kind])  # all bits set
+    h_0, weight = layer.h_0.clone(), layer.weights[1].clone()
+    h_0[0, 2, 7] = weight[25, 3] = nan
+    output = _kernel.forward(layer._replace(h_0=h_0), plan).output
+    assert output[:, 2].isnan().all()
+    assert not output[:, [*range(2), *range(3, 11)]].isnan().any()
+    (w_ih, _, *biases) = layer.weights
+    output = _kernel.forward(layer._replace(weights=[w_ih, weight, *biases]), plan).output
+    assert output[0, :, 5].isnan().all()
+    assert output[1:].isnan().all()
+
+
 def test_gradients_may_be_spread_over_one_number(monkeypatch):
     emulate(monkeypatch, "float32")
     plan = Plan("after", 2)

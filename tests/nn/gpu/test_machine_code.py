@@ -30,6 +30,7 @@ CASES = [
     ("sm_90", "float32", 256, "after"),
     ("sm_100", "tf32", 250, "after"),
     ("sm_100", "float32", 96, "after"),
+    ("sm_100", "tf32", 129, "before"),
 ]
 LABEL = re.compile(r"\s*(\.L_x_\d+):")
 BRANCH = re.compile(r"\bBRA\S*\s.*?(\.L_x_\d+)")

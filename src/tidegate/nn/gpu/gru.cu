@@ -11,7 +11,7 @@
 // HELD tiles in registers, the rest in shared memory. The state is the right factor: 8 rows in
 // shared memory, twice, so that one is read while the other is written: one barrier a step.
 //
-// Compiled with TYPE, HIDDEN, PADDED, CLUSTER, HELD and RESET_BEFORE defined; see _kernels.py.
+// Compiled with TYPE, HIDDEN, PADDED, CLUSTER, HELD and RESET_BEFORE defined; see _build.py.
 
 #define FLOAT32 0  // three TF32 products for one of float32
 #define TF32 1  // float32 in memory, TF32 products
@@ -70,13 +70,19 @@ DEVICE Number written(float value) {
 #endif
 }
 
-// The nearest number of 11 significant bits.
+// The bits of a number; of what is not one, those that rounding leaves so. A GPU's own NaN has all
+// bits set, and would be rounded up to zero.
+DEVICE u32 plain_bits(float value) { return value == value ? as_bits(value) : 0x7fc00000u; }
+
+// The nearest number of 11 significant bits; of plain bits.
 DEVICE u32 to_tf32(u32 bits) { return (bits + 0x1000u) & 0xffffe000u; }
 
 // A number as the tensor cores read it.
 DEVICE Number as_factor(float value) {
 #if TYPE == TF32
-  return as_float(to_tf32(as_bits(value)));
+  return as_float(to_tf32(plain_bits(value)));
+#elif TYPE == FLOAT32
+  return as_float(plain_bits(value));
 #else
   return written(value);
 #endif
@@ -178,9 +184,9 @@ DEVICE u32 word(const Number* weight, int gate, int unit, int k) {
   return element<TRANSPOSED>(weight, gate, unit, k) |
          static_cast<u32>(element<TRANSPOSED>(weight, gate, unit, k + 1)) << 16;
 #elif TYPE == TF32
-  return to_tf32(as_bits(element<TRANSPOSED>(weight, gate, unit, k)));
+  return to_tf32(plain_bits(element<TRANSPOSED>(weight, gate, unit, k)));
 #else
-  return as_bits(element<TRANSPOSED>(weight, gate, unit, k));
+  return plain_bits(element<TRANSPOSED>(weight, gate, unit, k));
 #endif
 }
 
