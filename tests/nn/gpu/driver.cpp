@@ -32,12 +32,31 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
   return 0;
 }
 
+// Each thread begins without a context.
+thread_local void* context = nullptr;
+
+int cuCtxGetCurrent(void** found) {
+  *found = context;
+  return 0;
+}
+
+int cuDevicePrimaryCtxRetain(void** found, int device) {
+  *found = reinterpret_cast<void*>(0x5000);
+  return device == 100 ? note("cuDevicePrimaryCtxRetain", "") : 101;
+}
+
+int cuCtxSetCurrent(void* wanted) {
+  context = wanted;
+  return 0;
+}
+
 int cuGetErrorString(int code, const char** text) {
   *text = code == 701 ? "too many resources requested for launch" : nullptr;
   return 0;
 }
 
 int cuModuleLoadData(void** module, const char* image) {
+  if (context != reinterpret_cast<void*>(0x5000)) return 201;
   *module = reinterpret_cast<void*>(0x1000);
   return std::memcmp(image,
                      "\x7f"
@@ -61,6 +80,7 @@ int cuFuncSetAttribute(void*, int attribute, int value) {
 int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads,
                    unsigned threads_y, unsigned threads_z, unsigned shared, void* stream,
                    void** parameters, void** extra) {
+  if (context != reinterpret_cast<void*>(0x5000)) return 201;
   char text[256];
   std::snprintf(text, sizeof text, "%p %u %u %u %u %u %u %u %p %lld %p", function, x, y, z, threads,
                 threads_y, threads_z, shared, stream, *static_cast<long long*>(parameters[0]),

@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import threading
 import types
 import warnings
 
@@ -46,7 +47,10 @@ def driver(monkeypatch, tmp_path, driver_library):
     monkeypatch.setenv("TIDEGATE_TEST_LOG", str(log))
     stand_in = ctypes.CDLL(str(driver_library))
     monkeypatch.setattr(_driver, "library", lambda: stand_in)
+    stand_in.cuCtxSetCurrent(None)
+    _driver._primary_context.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
     stream = types.SimpleNamespace(cuda_stream=0x3000)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: stream)
@@ -120,6 +124,34 @@ def test_a_launch_says_all_to_the_driver(driver):
     assert driver()[-1] == f"cuLaunchKernel 0x2000 3 2 1 256 1 1 {shared} 0x3000 77 (nil)"
     _launch.launch("gru_previous", DEVICE, build, arguments, time=9, batch=17, directions=2)
     assert driver()[-1] == "cuLaunchKernel 0x2000 9 2 2 256 1 1 0 0x3000 77 (nil)"
+
+
+def test_a_thread_that_torch_has_not_met_launches_too(driver):
+    _launch.prepare(DEVICE, BUILD)
+    refused = []
+
+    def launch():
+        try:
+            _launch.launch("gru_forward", DEVICE, BUILD, _arguments.Forward(), 1, 1, 1)
+        except _nvrtc.Unusable as reason:
+            refused.append(reason)
+
+    thread = threading.Thread(target=launch)
+    thread.start()
+    thread.join()
+    assert not refused
+    assert sum(line.startswith("cuDevicePrimaryCtxRetain") for line in driver()) == 1
+
+
+def test_nothing_is_loaded_while_a_graph_is_captured(monkeypatch, driver):
+    capturing = True
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    assert not _choice.is_usable(DEVICE, BUILD)
+    assert not driver()
+    capturing = False
+    assert _choice.is_usable(DEVICE, BUILD)  # it was not given up
+    capturing = True
+    assert _choice.is_usable(DEVICE, BUILD)
 
 
 def test_clusters_lie_side_by_side():

@@ -34,6 +34,7 @@ def runs(layer: Layer, plan: Plan, training: bool) -> bool:
     batch = int(layer.batch_sizes[0]) if layer.batch_sizes is not None else layer.x.size(1)
     return (
         fits(layer, plan)
+        and not (packed and torch.cuda.is_current_stream_capturing())
         and is_preferred(layer.x.device, layer.x.dtype, hidden, batch, training, packed)
         and is_usable(layer.x.device, build_of(layer, plan))
     )
@@ -98,8 +99,13 @@ def is_preferred(
 
 
 def is_usable(device: torch.device, build: Build) -> bool:
-    """Whether the kernels of a build are ready on a device; they are compiled if need be."""
+    """Whether the kernels of a build are ready on a device; they are compiled if need be.
+
+    While a graph is captured nothing may be loaded, so what is not ready then is torch's.
+    """
     if torch.version.hip or (device, build) in _unusable:
+        return False
+    if torch.cuda.is_current_stream_capturing() and not _launch.is_ready(device, build):
         return False
     try:
         _launch.prepare(device, build)
@@ -128,7 +134,11 @@ def takes(gru: GRU, input: Tensor | PackedSequence) -> bool:
     data = input.data if packed else input
     if not data.is_cuda or data.numel() == 0 or torch.jit.is_tracing():
         return False
+    if torch._C._len_torch_dispatch_stack():  # fake tensors, say: they are on no device
+        return False
     if packed:
+        if torch.cuda.is_current_stream_capturing():  # its sizes are copied from the host
+            return False
         batch = int(input.batch_sizes[0])
     else:
         batch = data.size(1 - gru.batch_first) if data.dim() == 3 else 1

@@ -50,11 +50,27 @@ def load(code: bytes, shared: dict[str, int]) -> dict[str, Function]:
     return {name: _function(module, name, size) for name, size in shared.items()}
 
 
+def enter(device: int) -> None:
+    """Give the calling thread the context that torch works in, if it has none yet.
+
+    torch gives a thread its context with the first thing that it does for it; a thread of autograd,
+    or of the user, that comes to a kernel first has none, and the driver refuses all.
+
+    Raises:
+        Unusable: the driver refuses.
+    """
+    context = ctypes.c_void_p()
+    _check(library().cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+    if not context:
+        _check(library().cuCtxSetCurrent(_primary_context(device)), "cuCtxSetCurrent")
+
+
 def shared_memory(device: int) -> int:
     """Bytes of shared memory that a block may have."""
-    handle, value = ctypes.c_int(), ctypes.c_int()
-    _check(library().cuDeviceGet(ctypes.byref(handle), device), "cuDeviceGet")
-    code = library().cuDeviceGetAttribute(ctypes.byref(value), _SHARED_MEMORY_OF_A_BLOCK, handle)
+    value = ctypes.c_int()
+    code = library().cuDeviceGetAttribute(
+        ctypes.byref(value), _SHARED_MEMORY_OF_A_BLOCK, _device(device)
+    )
     _check(code, "cuDeviceGetAttribute")
     return value.value
 
@@ -71,6 +87,21 @@ def library() -> ctypes.CDLL:
         return ctypes.CDLL(name)
     except OSError as error:
         raise Unusable(f"the CUDA driver's {name} cannot be loaded") from error
+
+
+@functools.cache
+def _primary_context(device: int) -> ctypes.c_void_p:
+    """The context of a device that torch's runtime has; it is kept to the process's end."""
+    context = ctypes.c_void_p()
+    code = library().cuDevicePrimaryCtxRetain(ctypes.byref(context), _device(device))
+    _check(code, "cuDevicePrimaryCtxRetain")
+    return context
+
+
+def _device(index: int) -> ctypes.c_int:
+    handle = ctypes.c_int()
+    _check(library().cuDeviceGet(ctypes.byref(handle), index), "cuDeviceGet")
+    return handle
 
 
 def _function(module: ctypes.c_void_p, name: str, shared: int) -> Function:

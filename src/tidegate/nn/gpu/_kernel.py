@@ -56,6 +56,8 @@ def backward(
 class _Run:
     """A layer's inputs as the kernels read them; it holds what its addresses point to."""
 
+    checks = True  # whether lengths may be out of range
+
     def __init__(self, layer: Layer, plan: Plan) -> None:
         self.layer, self.plan = layer, plan
         self.build = build_of(layer, plan)
@@ -64,7 +66,7 @@ class _Run:
             w._replace(weight_hh=w.weight_hh.contiguous(), bias_hh=_contiguous(w.bias_hh))
             for w in directions(layer.weights, plan)
         ]
-        self.lengths, self.offsets = _read_ends(layer)
+        self.lengths, self.offsets = _read_ends(layer, self.checks)
         sizes = layer.batch_sizes
         self.time = layer.x.size(0) if sizes is None else sizes.numel()
         self.batch = layer.x.size(1) if sizes is None else int(sizes[0])
@@ -157,6 +159,8 @@ class _Run:
 
 class _Backward(_Run):
     """The passes of the gradients; each of (direction, row, hidden), rows in time's order."""
+
+    checks = False  # the forward pass has looked, and to look waits for the device
 
     def __init__(self, layer: Layer, plan: Plan, output: Tensor, wanted: Wanted) -> None:
         super().__init__(layer, plan)
@@ -291,16 +295,20 @@ class _Backward(_Run):
         return {"rows": self.rows, "row_step": self.batch if self.offsets is None else 1}
 
 
-def _read_ends(layer: Layer) -> tuple[Tensor | None, Tensor | None]:
+def _read_ends(layer: Layer, checks: bool) -> tuple[Tensor | None, Tensor | None]:
     """Each row's length, and of packed rows the first of each step; both on the device."""
     device, sizes = layer.x.device, layer.batch_sizes
     if sizes is None:
-        # While a graph is captured nothing can be read; the kernels keep to the steps there are.
-        if not (layer.x.is_cuda and torch.cuda.is_current_stream_capturing()):
+        if checks:
             check_lengths(layer)
         return _contiguous(layer.lengths), None
     lengths = (sizes[:, None] > torch.arange(int(sizes[0]))).sum(0)
-    return lengths.to(device), (sizes.cumsum(0) - sizes).to(device)
+    return _sent(lengths, device), _sent(sizes.cumsum(0) - sizes, device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for what the device is at."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _last_first(stacked: Tensor, hidden: int) -> Tensor:

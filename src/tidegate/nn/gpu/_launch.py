@@ -32,6 +32,11 @@ def prepare(device: torch.device, build: Build) -> None:
                 _loaded[index, build] = _load(index, build)
 
 
+def is_ready(device: torch.device, build: Build) -> bool:
+    """Whether the kernels of a build are loaded."""
+    return (_index(device), build) in _loaded
+
+
 def launch(
     kernel: str,
     device: torch.device,
@@ -50,6 +55,7 @@ def launch(
     index = _index(device)
     blocks, threads = grid(kernel, build, time, batch, directions)
     with torch.cuda.device(index):
+        _driver.enter(index)
         stream = torch.cuda.current_stream(index).cuda_stream
         _loaded[index, build][kernel](arguments, blocks, threads, stream)
 
@@ -78,6 +84,7 @@ def _load(index: int, build: Build) -> dict[str, _driver.Function]:
             f"memory, and a block has {room}"
         )
     architecture = _nvrtc.architecture(capability)
+    _driver.enter(index)
     with suppress(Unusable):  # a file that was damaged is compiled again
         return _driver.load(cubin(build, architecture), shared)
     return _driver.load(cubin(build, architecture, fresh=True), shared)
