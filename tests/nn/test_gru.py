@@ -14,7 +14,8 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from nn_cases import FLOAT32_AND_64, assert_close, gradients, twins
-from tidegate.nn import GRU
+from tidegate.nn import GRU, _functional, _road
+from tidegate.nn._layer import Layer, Plan
 
 FORMS = ["batched", "unbatched", "packed", "packed unsorted"]
 
@@ -125,6 +126,16 @@ def test_an_empty_sequence_returns_its_state():
     assert torch.equal(hx.grad, torch.ones_like(hx))
 
 
+def test_an_empty_sequence_has_a_gradient_of_zero_on_every_road():
+    weights = [w.detach().requires_grad_() for w in GRU(4, 6).parameters()]
+    layer = Layer(torch.randn(0, 3, 4), *(None,) * 6, weights)
+    for road in (_road, _functional):
+        output, h_n, gates = road.gru_layer(layer, Plan(gates=True))
+        assert output.requires_grad
+        assert gates.requires_grad
+        assert not torch.autograd.grad(h_n.sum(), weights[0])[0].any()
+
+
 def test_an_empty_batch_returns_nothing():
     gru = GRU(4, 6, bidirectional=True)
     output, h_n = gru(torch.randn(5, 0, 4))
@@ -132,6 +143,8 @@ def test_an_empty_batch_returns_nothing():
     assert h_n.shape == (2, 0, 6)
     output.sum().backward()
     assert not gru.weight_hh_l0.grad.any()
+    with torch.autocast("cpu"):
+        assert gru(torch.randn(5, 0, 4), lengths=[]).output.shape == (5, 0, 12)
 
 
 def test_state_dicts_load_both_ways():

@@ -231,7 +231,8 @@ def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
         raise ValueError("lengths must be None with a PackedSequence, which has its own")
     if not form.batched:
         raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
-    lengths = torch.as_tensor(lengths)
+    none = not isinstance(lengths, Tensor) and len(lengths) == 0  # has no dtype to be wrong
+    lengths = torch.as_tensor(lengths, dtype=torch.int64 if none else None)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
     if lengths.shape != (form.batch,):

@@ -110,16 +110,16 @@ def _by_batch(result: Tensor, plan: Plan) -> Tensor:
 def _direction(
     layer: Layer, plan: Plan, direction: int, weights: Direction
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    time, batch = layer.x.size(0), layer.x.size(1)
+    time = layer.x.size(0)
     steps = prepare(layer, direction, weights)
     h, mask = start(layer, direction)
     outputs, history = [h] * time, [h] * time
     for t in reversed(range(time)) if direction else range(time):
         step = Step._make(None if every is None else every[t] for every in steps)
         h, outputs[t], history[t] = advance(plan.reset, weights, mask, h, step)
-    if not time:
-        empty = layer.x.new_zeros(0, batch, h.size(-1))
-        return empty, h, empty.expand(len(GATES[plan.reset]), -1, -1, -1)
+    if not time:  # nothing, and the state as it came; of the graph, as after any other call
+        nothing = steps.candidate
+        return nothing, h + nothing.sum(0), nothing.expand(len(GATES[plan.reset]), -1, -1, -1)
     return torch.stack(outputs), h, torch.stack(history, 1) if plan.gates else None
 
 
