@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 
+#include "blocks.hpp"
 #include "dispatch.hpp"
 
 namespace nb = nanobind;
@@ -32,7 +33,7 @@ class Weights {
   // what another thread writes meanwhile is then in neither.
   Weights(bool is_double, int reset, index input, index hidden, address weight_ih,
           address weight_hh, address bias_ih, address bias_hh, bool backward, bool keep_source,
-          address norm_ih, address norm_hh)
+          address norm_ih, address norm_hh, int threads)
       : is_double_(is_double) {
     if (input < 1 || hidden < 1 || reset < reset_after || reset > reset_none)
       throw std::invalid_argument("Weights: input and hidden must be positive, reset 0, 1 or 2");
@@ -43,9 +44,9 @@ class Weights {
     nb::gil_scoped_release release;
     if (keep_source) from = copy(from, shape);
     if (is_double_)
-      pack(f64_, shape, from, backward);
+      pack(f64_, shape, from, backward, threads);
     else
-      pack(f32_, shape, from, backward);
+      pack(f32_, shape, from, backward, threads);
   }
   // The same weights stored narrower, for forward alone.
   Weights(const Weights& from, int storage) : is_double_(false) {
@@ -58,7 +59,9 @@ class Weights {
     allocate(f32_, from.shape(), storage, false);
     kernels().narrow_weights(f32_, from.f32_);
   }
-  ~Weights() { std::free(memory_); }
+  ~Weights() {
+    if (memory_) give_block(memory_, bytes_);
+  }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
@@ -111,16 +114,17 @@ class Weights {
     return copied_;
   }
   template <class T>
-  void pack(Packed<T>& to, Shape shape, const Source& from, bool backward) {
+  void pack(Packed<T>& to, Shape shape, const Source& from, bool backward, int threads) {
     allocate(to, shape, stored_native, backward);
-    kernels_of<T>().pack(to, {as<const T>(from[0]), as<const T>(from[1]), as<const T>(from[2]),
-                              as<const T>(from[3]), as<const T>(from[4]), as<const T>(from[5])});
+    run_pack(to,
+             Given<T>{as<const T>(from[0]), as<const T>(from[1]), as<const T>(from[2]),
+                      as<const T>(from[3]), as<const T>(from[4]), as<const T>(from[5])},
+             threads);
   }
   template <class T>
   void allocate(Packed<T>& to, Shape shape, int storage, bool backward) {
     bytes_ = kernels_of<T>().packed_bytes(shape, storage, backward);
-    memory_ = std::aligned_alloc(64, bytes_);
-    if (!memory_) throw std::bad_alloc();
+    memory_ = take_block(bytes_);
     to = {shape, static_cast<T*>(memory_), backward, storage};
   }
 
@@ -406,9 +410,10 @@ NB_MODULE(_kernels, m) {
 
   nb::class_<Weights>(m, "Weights")
       .def(nb::init<bool, int, tidegate::index, tidegate::index, address, address, address, address,
-                    bool, bool, address, address>(),
+                    bool, bool, address, address, int>(),
            "double"_a, "reset"_a, "input"_a, "hidden"_a, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a,
-           "bias_hh"_a, "backward"_a, "keep_source"_a = false, "norm_ih"_a = 0, "norm_hh"_a = 0)
+           "bias_hh"_a, "backward"_a, "keep_source"_a = false, "norm_ih"_a = 0, "norm_hh"_a = 0,
+           "threads"_a = 1)
       .def("is_of", &Weights::is_of, "weight_ih"_a, "weight_hh"_a, "bias_ih"_a, "bias_hh"_a,
            "norm_ih"_a = 0, "norm_hh"_a = 0)
       .def(

@@ -286,6 +286,18 @@ std::vector<std::string> available_isas() {
 int default_threads() { return forked ? 1 : omp_get_max_threads(); }
 
 template <class T>
+void run_pack(const Packed<T>& to, const Given<T>& from, int threads) {
+  constexpr double worth = 1 << 18;  // bytes of a thread
+  const Kernels<T>& k = kernels_of<T>();
+  const double bytes = double(k.packed_bytes(to.shape, to.storage, to.backward));
+  threads = granted(int(std::clamp(bytes / worth, 1.0, double(threads))));
+  in_parallel(threads, [&](int part) { k.pack(to, from, part, threads); });
+}
+
+template void run_pack(const Packed<float>&, const Given<float>&, int);
+template void run_pack(const Packed<double>&, const Given<double>&, int);
+
+template <class T>
 void run_forward(Call<T>* calls, int directions, int threads) {
   const Kernels<T>& k = kernels_of<T>();
   run(calls, directions, threads, k.forward_scratch, k.forward_shared, k.forward);

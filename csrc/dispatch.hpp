@@ -25,6 +25,10 @@ const Kernels<T>& kernels_of() {
 // Threads that a call may use when nobody says: OpenMP's number, one in a forked child.
 int default_threads();
 
+// Pack weights, over up to `threads` threads where they are many.
+template <class T>
+void run_pack(const Packed<T>& to, const Given<T>& from, int threads);
+
 // One or two directions of one layer, over up to `threads` threads, side by side.
 template <class T>
 void run_forward(Call<T>* calls, int directions, int threads);

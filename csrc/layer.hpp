@@ -187,7 +187,7 @@ template <class T>
 struct Kernels {
   index group;  // units in a group
   std::size_t (*packed_bytes)(Shape, int storage, bool backward);
-  void (*pack)(const Packed<T>&, const Given<T>&);
+  void (*pack)(const Packed<T>&, const Given<T>&, int part, int parts);
   index (*saved_size)(Shape, index cells);
   std::size_t (*forward_scratch)(const Call<T>&, const Slice&);
   std::size_t (*forward_shared)(const Call<T>&, const Slice&);

@@ -95,30 +95,40 @@ void pack_gains(const Layout<T>& l, const Given<T>& from) {
 }
 
 template <class T>
-void pack(const Packed<T>& to, const Given<T>& from) {
-  const Layout<T> l(to);
-  const index hidden = l.shape.hidden, input = l.shape.input, gates = l.gates;
-  const bool after = l.shape.reset == reset_after, before = l.shape.reset == reset_before;
-  const index hh_gates = l.hh_gates;
-  const T* weight_hn = from.weight_hh + 2 * hidden * hidden;
-  pack_gates(l.ih, from.weight_ih, hidden, gates);
-  pack_gates(l.hh, from.weight_hh, hidden, hh_gates);
-  if (before) pack_gates(l.hh_n, weight_hn, hidden, 1);
+void pack_biases(const Layout<T>& l, const Given<T>& from) {
+  const index hidden = l.shape.hidden, gates = l.gates;
   clear(l.bias_x, gates * l.width);
   clear(l.bias_hn, l.width);
-  if (l.shape.norm) pack_gains(l, from);
   for (index gate = 0; gate < gates; ++gate)
     for (index unit = 0; unit < hidden; ++unit) {
       const T b_i = from.bias_ih ? from.bias_ih[gate * hidden + unit] : T(0);
       const T b_h = from.bias_hh ? from.bias_hh[gate * hidden + unit] : T(0);
-      const bool inside = after && gate == 2;  // multiplied by r: may not be added to b_i
+      const bool inside =
+          l.shape.reset == reset_after && gate == 2;  // multiplied by r: stays apart
       l.bias_x[column<T>(unit, gate, gates)] = inside ? b_i : b_i + b_h;
       if (inside) l.bias_hn[unit] = b_h;
     }
+}
+
+// One of `parts` parts, which several threads may pack side by side.
+template <class T>
+void pack(const Packed<T>& to, const Given<T>& from, int part, int parts) {
+  const Layout<T> l(to);
+  const index hidden = l.shape.hidden, input = l.shape.input, gates = l.gates;
+  const index hh_gates = l.hh_gates, groups = l.width / group<T>;
+  const index begin = groups * part / parts * group<T>;
+  const index end = groups * (part + 1) / parts * group<T>;
+  const bool before = l.shape.reset == reset_before;
+  const T* weight_hn = from.weight_hh + 2 * hidden * hidden;
+  pack_gates(l.ih, from.weight_ih, begin, end, hidden, gates);
+  pack_gates(l.hh, from.weight_hh, begin, end, hidden, hh_gates);
+  if (before) pack_gates(l.hh_n, weight_hn, begin, end, hidden, 1);
+  if (part == 0) pack_biases(l, from);
+  if (part == 0 && l.shape.norm) pack_gains(l, from);
   if (!to.backward) return;
-  pack_transposed(l.ih_t, from.weight_ih, hidden, gates, input);
-  pack_transposed(l.hh_t, from.weight_hh, hidden, hh_gates, hidden);
-  if (before) pack_transposed(l.hh_n_t, weight_hn, hidden, 1, hidden);
+  pack_transposed(l.ih_t, from.weight_ih, hidden, gates, input, part, parts);
+  pack_transposed(l.hh_t, from.weight_hh, hidden, hh_gates, hidden, part, parts);
+  if (before) pack_transposed(l.hh_n_t, weight_hn, hidden, 1, hidden, part, parts);
 }
 
 template <class S>

@@ -95,11 +95,12 @@ void for_vectors(const Panels<T>& panels, index unit_begin, index unit_end, inde
   }
 }
 
-// source (gates * hidden, k), gate by gate.
+// source (gates * hidden, k), gate by gate, for some units; the padding belongs to the last.
 template <class T>
-void pack_gates(const Panels<T>& to, const T* source, index hidden, index gates) {
+void pack_gates(const Panels<T>& to, const T* source, index unit_begin, index unit_end,
+                index hidden, index gates) {
   for_vectors(
-      to, 0, padded<T>(hidden), hidden, gates, [&](T* at, index stride, index row, index rows) {
+      to, unit_begin, unit_end, hidden, gates, [&](T* at, index stride, index row, index rows) {
         for (index k = 0; k < to.k; k += lanes<T>) {
           Vec<T> square[lanes<T>];
           for (index i = 0; i < lanes<T>; ++i)
@@ -134,13 +135,16 @@ void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* resu
               });
 }
 
-// The transpose: rows k run over the gate columns of `source` (gates * hidden, columns).
+// The transpose: rows k run over the gate columns of `source` (gates * hidden, columns); one part of
+// its panels.
 template <class T>
-void pack_transposed(const Panels<T>& to, const T* source, index hidden, index gates,
-                     index columns) {
-  if (hidden % group<T> || columns % lanes<T>) __builtin_memset(to.data, 0, to.size() * sizeof(T));
-  for (index p = 0; p * to.width < to.vectors; ++p) {
+void pack_transposed(const Panels<T>& to, const T* source, index hidden, index gates, index columns,
+                     int part, int parts) {
+  const index panels = ceil_div(to.vectors, to.width);
+  const bool padded = hidden % group<T> || columns % lanes<T>;
+  for (index p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {
     const index first = p * to.width * lanes<T>, size = to.panel_width(p) * lanes<T>;
+    if (padded) __builtin_memset(to.panel(p), 0, size * to.k * sizeof(T));
     const index n = columns - first < size ? columns - first : size;
     for (index gate = 0; gate < gates; ++gate)
       for (index unit = 0; unit < hidden; ++unit)

@@ -210,6 +210,7 @@ def pack(case: Case, inputs: Inputs) -> list[_kernels.Weights]:
             *(address(array) for array in arrays),
             *(() if case.biased else (0, 0)),
             backward=True,
+            threads=case.threads,
         )
         for arrays in inputs.weights
     ]

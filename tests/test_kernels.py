@@ -287,6 +287,17 @@ def test_narrow_weights_go_forward_only(storage):
         weights.narrow(7)
 
 
+@pytest.mark.parametrize("reset", list(RESETS))
+def test_several_threads_pack_what_one_packs_into_memory_of_other_weights(reset):
+    case = Case(time=2, batch=2, features=131, hidden=217, reset=reset)
+    inputs = draw(case)
+    once = run(case, inputs)
+    for threads in (1, 2, 3, 100):
+        pack(case, draw(replace(case, seed=1)))  # freed at once; the next has its block
+        weights = pack(replace(case, threads=threads), inputs)
+        assert same_bits(run(case, inputs, weights), once), threads
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layers", [1, 3])
 @given(

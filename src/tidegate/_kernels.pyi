@@ -43,6 +43,7 @@ class Weights:
         keep_source: bool = False,  # keep a copy of the arrays for `is_of`
         norm_ih: int = 0,  # gains (3 * hidden) of a layer normalisation of the products, which are
         norm_hh: int = 0,  # normalised before their biases are added: r with z, and n; both or none
+        threads: int = 1,
     ) -> None: ...
     nbytes: Final[int]
     def is_of(

@@ -153,8 +153,7 @@ struct Inputs {
     call.d_x_time = batch * shape.input;
     poison_past_lengths();
     weights.memory = reinterpret_cast<T*>(packed.memory.get());
-    tidegate::kernels_of<T>().pack(weights, {weight_ih.get(), weight_hh.get(), bias_ih.get(),
-                                             bias_hh.get(), norm_ih.get(), norm_hh.get()});
+    pack();
     narrow_weights();
   }
   Inputs(const Inputs&) = delete;
@@ -166,6 +165,16 @@ struct Inputs {
 
   static std::size_t memory_of(const Packed<T>& p) {
     return tidegate::kernels_of<T>().packed_bytes(p.shape, p.storage, p.backward);
+  }
+
+  // In three parts side by side, of which some may be empty.
+  void pack() {
+    const tidegate::Given<T> given{weight_ih.get(), weight_hh.get(), bias_ih.get(),
+                                   bias_hh.get(),   norm_ih.get(),   norm_hh.get()};
+    std::vector<std::thread> threads;
+    for (int part = 0; part < 3; ++part)
+      threads.emplace_back([&, part] { tidegate::kernels_of<T>().pack(weights, given, part, 3); });
+    for (std::thread& thread : threads) thread.join();
   }
 
   void narrow_weights() {

@@ -101,4 +101,5 @@ def _pack(
         keep_source,
         norm_ih,
         norm_hh,
+        torch.get_num_threads(),
     )
