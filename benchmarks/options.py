@@ -66,8 +66,8 @@ def _table(title: str, case: Case, found: dict[str, dict[str, Timing]]) -> Table
 def _cells(name: str, found: dict[str, dict[str, Timing]]) -> list[str]:
     cells = []
     for timings in found.values():
-        median = timings[name].median
-        cells += [f"{1e3 * median:.3f}", f"{100 * (median / timings[PLAIN].median - 1):+.0f}%"]
+        median, beside = timings[name].median, timings[OPTIONS[name].beside].median
+        cells += [f"{1e3 * median:.3f}", f"{100 * (median / beside - 1):+.0f}%"]
     return cells
 
 

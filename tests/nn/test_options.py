@@ -220,6 +220,27 @@ def test_a_learnt_state_is_used_where_none_is_given():
     assert not make(learn_hx=True).hx_l0.any()
 
 
+def test_recomputing_keeps_the_states_alone():
+    x, kept = sequence(), {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.nbytes
+        return tensor
+
+    def bytes_kept(memory: str) -> int:
+        gru = make(memory=memory)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = gru(x).output
+        given = [tensor.untyped_storage().data_ptr() for tensor in (x, *gru.parameters())]
+        assert output.requires_grad
+        return sum(size for place, size in kept.items() if place not in given)
+
+    states = TIME * BATCH * HIDDEN * x.element_size()
+    assert bytes_kept("recompute") == states
+    assert bytes_kept("save") >= 4 * states
+
+
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),

@@ -14,6 +14,7 @@ from harness.runner import Runner
 from tidegate.nn import GRU
 
 PLAIN = "plain"
+TWO = "two layers"
 RAGGED = "lengths from 1 to T"
 
 
@@ -23,11 +24,12 @@ class Option(NamedTuple):
     layer: dict[str, Any] = {}  # noqa: RUF012
     call: Callable[[Case], dict[str, Any]] = lambda _: {}
     neutral: bool = False  # whether the results are those of the plain layer
+    beside: str = PLAIN  # what it is compared with
 
 
 OPTIONS = {
     PLAIN: Option(neutral=True),
-    "memory=save": Option({"memory": "save"}, neutral=True),
+    "memory=recompute": Option({"memory": "recompute"}, neutral=True),
     "return_gates": Option(call=lambda _: {"return_gates": True}, neutral=True),
     "lengths, all T": Option(call=lambda c: {"lengths": [c.time] * c.batch}, neutral=True),
     RAGGED: Option(call=lambda c: {"lengths": ragged(c)}),
@@ -42,6 +44,11 @@ OPTIONS = {
     "zoneout": Option({"zoneout": 0.1}),
     "layer_norm": Option({"layer_norm": True}),
     "learn_hx": Option({"learn_hx": True}),
+    "proj_size=16": Option({"proj_size": 16}),
+    TWO: Option({"num_layers": 2}),
+    "two layers, dropout": Option({"num_layers": 2, "dropout": 0.1}, beside=TWO),
+    "two layers, residual": Option({"num_layers": 2, "stack": "residual"}, beside=TWO),
+    "two layers, dense": Option({"num_layers": 2, "stack": "dense"}, beside=TWO),
 }
 
 
@@ -63,7 +70,8 @@ def _runner(option: Option, case: Case) -> Runner:
     layer = GRU(case.input, case.hidden, **option.layer).train(case.mode == "training")
     if option.neutral:
         layer.load_state_dict(_state(numbers.weights[0]._asdict()))
-    x, d_output = torch.from_numpy(numbers.x), torch.from_numpy(numbers.d_output)
+    width = layer.proj_size or layer.hidden_size
+    x, d_output = torch.from_numpy(numbers.x), torch.from_numpy(numbers.d_output[..., :width])
     arguments = option.call(case)
     call = _training if case.mode == "training" else _inference
     return call(layer, x, arguments, d_output)
