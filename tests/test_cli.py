@@ -93,55 +93,6 @@ def test_columns_that_are_known_ahead_are_read(folder, capsys):
     assert "known ahead: give predict a frame" in capsys.readouterr().err
 
 
-def test_a_search_keeps_the_best_settings_and_goes_on_from_there(folder, capsys, monkeypatch):
-    pytest.importorskip("optuna")
-    from tidegate.forecast import GRUForecaster, tune
-
-    fits, fit = [], GRUForecaster.fit
-
-    def fit_in_a_moment(self, df, **options):
-        fits.append(self.get_params())
-        steps, self.steps = self.steps, 2
-        fitted = fit(self, df, **options)
-        self.steps = steps
-        return fitted
-
-    monkeypatch.setattr(GRUForecaster, "fit", fit_in_a_moment)
-    arguments = ["forecast", "sales.csv", "--horizon", "3", "--quick", "--out", "out", "--tune"]
-    assert main([*arguments, "2"]) == 0
-    said = capsys.readouterr().out
-    assert "Best of 2 settings, MASE" in said
-    assert len(fits) == 5  # two trials of two folds, and the model that is kept
-    assert set(os.listdir("out")) >= {"search.db", "forecast.csv", "model.safetensors"}
-    searched = ("hidden_size", "num_layers", "input_length", "steps", "learning_rate")
-    best = {name: fits[-1][name] for name in searched}
-    assert best in [{name: tried[name] for name in searched} for tried in fits[:-1]]
-    written = GRUForecaster.load("out/model.safetensors")
-    assert {name: getattr(written, name) for name in searched} == best
-    assert main([*arguments, "2"]) == 0
-    assert len(fits) == 6
-    found = tune.tune(written, sales(), 2, storage="out/search.db")
-    assert found.settings == best
-    assert f"MASE {found.error:.3f} (the suggested settings: {found.suggested:.3f})" in said
-    sales(30).to_csv("sales.csv", index=False)
-    assert main([*arguments, "2"]) == 2
-    assert "the storage of the search is of other data" in capsys.readouterr().err
-
-
-def test_losses_are_written_for_tensorboard(folder):
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    arguments = ["forecast", "sales.csv", "--horizon", "3", "--quick", "--tensorboard", "logs"]
-    assert main(arguments) == 0
-    logs = reader.EventAccumulator("logs").Reload()
-    scalars = {tag: logs.Scalars(tag) for tag in logs.Tags()["scalars"]}
-    trial = {"network 0/loss", "network 0/rate", "network 0/validation"}
-    assert set(scalars) == {*trial, "network 1/loss", "network 1/rate"}
-    loss = [entry.value for entry in scalars["network 0/loss"]]
-    assert np.mean(loss[-20:]) < np.mean(loss[:20])
-    steps = [entry.step for entry in scalars["network 0/validation"]]
-    assert steps == list(range(50, len(loss) + 1, 50))
-
-
 def test_a_saved_model_forecasts_without_training(saved, folder):
     assert main(["forecast", "sales.csv", "--model", str(saved / "model.safetensors")]) == 0
     assert sorted(os.listdir("tidegate-forecast")) == ["forecast.csv", "forecast.png"]
@@ -212,7 +163,7 @@ BAD_FILES = {
     "not there": (lambda: os.remove("sales.csv"), "sales.csv: there is no such file"),
     "a folder": (
         lambda: (os.remove("sales.csv"), os.mkdir("sales.csv")),
-        "sales.csv is a folder, not a file",
+        "sales.csv has no Parquet file (*.parquet) in it",
     ),
     "empty": (write(b""), "sales.csv is empty"),
     "only a header": (write(b"unique_id,ds,y\n"), "sales.csv has no rows of data"),

@@ -40,6 +40,7 @@ ORDER = [
     "export",
     "_commands",
     "cli",
+    "__main__",
 ]
 NUMPY_ALONE = [name for name in ORDER[: ORDER.index("nn")] if [*PACKAGE.glob(f"{name}*")]]
 

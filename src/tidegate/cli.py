@@ -91,7 +91,7 @@ def demo(
 
 @app.command
 def forecast(
-    file: Path,
+    file: str,
     /,
     *,
     horizon: Count | None = None,
@@ -111,6 +111,7 @@ def forecast(
     holidays: Column = None,
     tune: Count | None = None,
     tensorboard: Annotated[Path | None, Parameter(group=_RESULTS)] = None,
+    resume: Annotated[bool, Parameter(group=_TROUBLE)] = False,
     out: Folder = Path("tidegate-forecast"),
 ) -> None:
     """Forecast the series in a file.
@@ -119,7 +120,8 @@ def forecast(
 
     Args:
         file: A table in long format, CSV or Parquet: one row for each series and time stamp. Or a
-            data set that ships: us_employment, weather.
+            data set that ships: us_employment, weather. Or a folder of Parquet files, each sorted
+            by series, or its address (s3://bucket/folder): of any size, read part by part.
         horizon: How many steps to forecast; needed unless a model is given.
         model: Forecast with this saved model; nothing is trained.
         levels: Bands to forecast, in percent of the values that they shall hold: 50 80 95.
@@ -139,13 +141,14 @@ def forecast(
         tune: Try so many settings on the ends of the series and keep the best (needs optuna). The
             search is kept beside the results, and goes on from there when run again.
         tensorboard: A folder for the losses, as TensorBoard reads them.
+        resume: Go on with a folder where a run of the same command ended or was killed.
         out: The folder for the forecasts, the model and the picture.
     """
     from ._commands.forecast import Request, run_forecast
 
     run_forecast(
         Request(
-            file=file,
+            source=file,
             out=out,
             horizon=horizon,
             model=model,
@@ -164,6 +167,7 @@ def forecast(
             holidays=holidays,
             tune=tune,
             tensorboard=tensorboard,
+            resume=resume,
         )
     )
 

@@ -52,11 +52,10 @@ def test_every_series_comes_once_and_whole(tmp_path_factory, files, group, rows,
         first += len(one)
     parts = opened(write(folder, tables, group), rows=rows)
     assert parts.rows == sum(map(sum, files))
-    for cut in (parts.parts, parts.finer()):
-        batches = [b for part in cut for b in parts.batches(part, batch)]
-        assert pa.concat_tables(batches).equals(pa.concat_tables(tables))
-        seen = [set(b["unique_id"].to_pylist()) for b in batches]
-        assert sum(map(len, seen)) == first, "a series came in two pieces"
+    batches = [b for part in parts.parts for b in parts.batches(part, batch)]
+    assert pa.concat_tables(batches).equals(pa.concat_tables(tables))
+    seen = [set(b["unique_id"].to_pylist()) for b in batches]
+    assert sum(map(len, seen)) == first, "a series came in two pieces"
 
 
 def test_a_batch_is_no_larger_than_asked_for_but_for_a_long_series(tmp_path):
@@ -72,8 +71,11 @@ def test_a_folder_may_name_the_series(tmp_path):
         (tmp_path / f"unique_id={name.replace(' ', '%20')}").mkdir()
         pq.write_table(rows, tmp_path / f"unique_id={name.replace(' ', '%20')}" / "0.parquet")
     parts = opened(tmp_path)
-    batches = [b for part in parts.parts for b in parts.batches(part)]
-    assert [b["unique_id"].unique().to_pylist() for b in batches] == [["a"], ["b c"]]
+    (part,) = parts.parts
+    (batch,) = parts.batches(part)
+    assert batch["unique_id"].to_pylist() == ["a"] * 4 + ["b c"] * 4
+    assert part.name.endswith("0.parquet and 1 more")
+    assert parts.nothing().schema.equals(batch.schema)
 
 
 def test_categories_and_an_address_are_read_too(tmp_path):

@@ -30,24 +30,6 @@ def test_effects_add_up_to_the_forecast():
     assert set(effects[effects.ds >= effects.unique_id.map(first)].input) == {"promo"}
 
 
-def test_many_series_are_explained_some_at_a_time(monkeypatch):
-    from tidegate.forecast import _explain
-
-    df = small_panel(5, 50)
-    model = small_forecaster().fit(df)
-    together = model.explain()
-    monkeypatch.setattr(_explain, "_KEPT", 2**20)
-    at_a_time, explain = [], _explain._explain
-
-    def spy(model, networks, source, origins):
-        at_a_time.append(len(origins.series))
-        return explain(model, networks, source, origins)
-
-    monkeypatch.setattr(_explain, "_explain", spy)
-    pd.testing.assert_frame_equal(model.explain(), together, rtol=1e-4)
-    assert at_a_time == [1] * 5
-
-
 def test_what_the_network_looks_at_is_found():
     """Each value repeats the one four steps before it: no other step says anything."""
     rng = np.random.default_rng(0)

@@ -26,17 +26,13 @@ def logged(folder: Path | None, progress: Told) -> Iterator[Told]:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(folder) as writer:
-        written = None
 
         def tell(number: int, now: Progress) -> None:
-            nonlocal written
             progress(number, now)
             name = f"network {number}"
             writer.add_scalar(f"{name}/loss", now.loss, now.step)
             writer.add_scalar(f"{name}/rate", now.rate, now.step)
-            # What was measured last is told again at every step.
-            if now.validation is not None and written != (number, now.validation):
-                written = (number, now.validation)
+            if now.validation is not None:
                 writer.add_scalar(f"{name}/validation", now.validation, now.step)
 
         yield tell

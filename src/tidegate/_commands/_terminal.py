@@ -68,6 +68,21 @@ def searching_bar(what: str) -> Iterator[Callable[[int, int, float | None], None
         yield show
 
 
+@contextmanager
+def rows_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar for rows that are read; nothing where standard error is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
 def _state(progress: Progress) -> str:
     validation = "" if progress.validation is None else f"  validation {progress.validation:.4f}"
     return f"loss {progress.loss:.4f}{validation}  rate {progress.rate:.1e}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,12 @@ import numpy as np
 
 from .._files import require_writable, staged
 from ..data import Panel, load, read_table
+from ..data._parquet import is_many
 from ..data._sets import SETS
 from ..errors import InputError
 from ..forecast import GRUForecaster
 from ._judge import Judge, naive_forecasts
+from ._request import Request, column_names, new_model, require_settings_of
 from ._results import band, score_table, sizes_table, write_csv, write_picture
 from ._tensorboard import logged
 from ._terminal import messages, output, searching_bar, training_bar
@@ -25,33 +26,7 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
 
 _OURS = "GRU (Tidegate)"
-_LEVELS = (50.0, 80.0, 95.0)
 _SHOWN = 4
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for on the command line; None where nothing was said."""
-
-    file: Path
-    out: Path
-    horizon: int | None = None
-    model: Path | None = None
-    id: str | None = None
-    time: str | None = None
-    target: str | None = None
-    freq: str | None = None
-    levels: Sequence[float] | None = None
-    seed: int = 0
-    quick: bool = False
-    skip: bool = False
-    static: Sequence[str] = ()
-    past: Sequence[str] = ()
-    ahead: Sequence[str] = ()
-    future: Path | None = None
-    holidays: str | None = None
-    tune: int | None = None
-    tensorboard: Path | None = None
 
 
 def run_forecast(request: Request) -> None:
@@ -61,29 +36,20 @@ def run_forecast(request: Request) -> None:
         InputError: the file, the model or the folder for the results cannot be used.
     """
     require_writable(request.out)
-    if request.model is None:
+    if is_many(request.source):
+        from .folder import run_folder
+
+        run_folder(request)
+    elif request.resume:
+        raise InputError("--resume goes on with a folder of Parquet files, and this is one file")
+    elif request.model is None:
         _train_and_forecast(request)
     else:
         _forecast_with(request.model, request)
 
 
 def _train_and_forecast(request: Request) -> None:
-    if request.horizon is None:
-        raise InputError("say how many steps to forecast: --horizon 12")
-    levels = request.levels or _LEVELS
-    if len(set(levels)) < len(levels):
-        raise InputError("--levels must be different numbers")
-    model = GRUForecaster(
-        request.horizon,
-        levels=levels,
-        seed=request.seed,
-        freq=request.freq,
-        static_cols=tuple(request.static),
-        past_cols=tuple(request.past),
-        future_cols=tuple(request.ahead),
-        holidays=request.holidays,
-        **_column_names(request),
-    )
+    model = new_model(request)
     if request.ahead and request.future is None:
         raise InputError("--ahead names columns that are known ahead: --future FILE gives them")
     table = _read(request.file, model.id_col)
@@ -107,14 +73,8 @@ def _train_and_forecast(request: Request) -> None:
 
 
 def _forecast_with(path: Path, request: Request) -> None:
-    if request.levels is not None:
-        raise InputError("--levels belong to the training; a saved model keeps its own")
-    model = GRUForecaster.load(path).set_params(**_column_names(request))
-    if request.horizon not in (None, model.horizon):
-        raise InputError(
-            f"{path} forecasts {model.horizon} steps, not {request.horizon}; leave --horizon out, "
-            "or leave --model out to train a new one"
-        )
+    model = GRUForecaster.load(path).set_params(**column_names(request))
+    require_settings_of(path, model.horizon, request)
     table = _read(request.file, model.id_col)
     panel = _panel(table, model, request)
     _write(model, panel, table, request, save=False)
@@ -133,11 +93,6 @@ def _tuned(model: GRUForecaster, panel: Panel, request: Request) -> dict[str, An
     settings = ", ".join(f"{name} {value:.3g}" for name, value in found.settings.items())
     output.print(f"Best of {found.trials} settings, MASE {found.error:.3f}{gain}: {settings}", "")
     return found.settings
-
-
-def _column_names(request: Request) -> dict[str, Any]:
-    names = {"id_col": request.id, "time_col": request.time, "target_col": request.target}
-    return {argument: name for argument, name in names.items() if name is not None}
 
 
 def _read(file: Path, id_col: str) -> IntoFrame:

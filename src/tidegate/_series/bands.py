@@ -29,6 +29,17 @@ def quantiles_of(levels: Sequence[float]) -> np.ndarray:
     return np.concatenate([0.5 - half[::-1], [0.5], 0.5 + half])
 
 
+def levels_of(quantiles: Sequence[float]) -> list[float]:
+    """The bands that `quantiles_of` gave these quantiles for, in rising order.
+
+    Example:
+        >>> levels_of([0.1, 0.25, 0.5, 0.75, 0.9])
+        [50.0, 80.0]
+    """
+    below = list(quantiles)[: len(quantiles) // 2]
+    return [round(100 * (1 - 2 * quantile), 9) for quantile in reversed(below)]
+
+
 def column_names(model: str, levels: Sequence[float]) -> list[str]:
     """The columns of the quantiles, as statsforecast calls them.
 

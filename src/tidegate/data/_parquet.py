@@ -129,6 +129,22 @@ class ParquetFile:
         """
         return self._tables(groups, self.columns, rows)
 
+    def nothing(self) -> pa.Table:
+        """A table of no rows with the columns."""
+        table = self._file.schema_arrow.empty_table()
+        for name in self._folders:
+            table = self._with_folder(table, name)
+        return _plain(table.select(self.columns))
+
+    def _with_folder(self, table: pa.Table, name: str) -> pa.Table:
+        import pyarrow as pa
+
+        if name in table.column_names:
+            table = table.drop_columns(name)
+        return table.append_column(
+            name, pa.repeat(pa.scalar(self._folders[name], pa.string()), len(table))
+        )
+
     def _tables(
         self, groups: Sequence[int], columns: Sequence[str], rows: int | None
     ) -> Iterator[pa.Table]:
@@ -140,9 +156,7 @@ class ParquetFile:
             for batch in self._file.iter_batches(row_groups=list(groups), columns=inside, **sizes):
                 table = pa.Table.from_batches([batch])
                 for name in columns:
-                    if name in self._folders:
-                        entry = pa.scalar(self._folders[name], pa.string())
-                        table = table.append_column(name, pa.repeat(entry, len(table)))
+                    table = self._with_folder(table, name) if name in self._folders else table
                 yield _plain(table.select(list(columns)))
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None

@@ -20,14 +20,14 @@ from ._parquet import ParquetFile, files_under
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A part is a stretch of row groups of so many rows; so many are read at a time.
+# A part has so many rows, and so many are read at a time.
 PART_ROWS, _BATCH_ROWS = 2**20, 2**16
 # What ids may be, as Arrow calls it: of these it is sure in which order they stand.
 _KINDS = ("string", "int", "uint")
 
 
-class Part(NamedTuple):
-    """A stretch of row groups of one file; the series that begin in it are its own.
+class Stretch(NamedTuple):
+    """Some row groups of one file; the series that begin in them are its own.
 
     Attributes:
         file: where it is.
@@ -40,6 +40,24 @@ class Part(NamedTuple):
     first: int
     stop: int
     rows: int
+
+
+class Part(NamedTuple):
+    """Stretches that are read one after the other."""
+
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all stretches."""
+        return sum(stretch.rows for stretch in self.stretches)
+
+    @property
+    def name(self) -> str:
+        """The file, or the first and how many others."""
+        files = dict.fromkeys(stretch.file for stretch in self.stretches)
+        first, others = next(iter(files)), len(files) - 1
+        return first if not others else f"{first} and {others} more"
 
 
 @dataclass(frozen=True)
@@ -103,17 +121,8 @@ class Parts:
         _refuse_shared(files, id)
         facts = [(os.path.basename(file.path), *file[1:]) for file in files]
         digest = hashlib.blake2b(repr((columns, facts)).encode(), digest_size=16)
-        parts = tuple(part for file in files for part in _cut(file, rows))
-        return cls(where, id, columns, parts, digest.hexdigest())
-
-    def finer(self) -> list[Part]:
-        """The same rows in the smallest parts: a row group each."""
-        found = []
-        for part in self.parts:
-            with ParquetFile(self.source, part.file, [self.id]) as file:
-                groups = file.groups
-            found += [Part(part.file, i, i + 1, groups[i]) for i in range(part.first, part.stop)]
-        return found
+        stretches = [stretch for file in files for stretch in _cut(file, rows)]
+        return cls(where, id, columns, tuple(_joined(stretches, rows)), digest.hexdigest())
 
     def batches(self, part: Part, rows: int = _BATCH_ROWS) -> Iterator[pa.Table]:
         """The series of a part, whole ones, in tables of about so many rows.
@@ -123,8 +132,19 @@ class Parts:
         Raises:
             InputError: the file is damaged, or its rows are not sorted by series.
         """
-        with ParquetFile(self.source, part.file, self.columns) as file:
-            yield from _whole(_Rising(file, self.id, part, rows), rows)
+        held = _Held(self.id, rows)
+        for stretch in part.stretches:
+            with ParquetFile(self.source, stretch.file, self.columns) as file:
+                rising = _Rising(file, self.id, stretch, rows)
+                for table in rising:
+                    yield from held.add(table)
+                yield from held.close()
+        yield from held.rest()
+
+    def nothing(self) -> pa.Table:
+        """A table of no rows with the columns in their types."""
+        with ParquetFile(self.source, self.parts[0].stretches[0].file, self.columns) as file:
+            return file.nothing()
 
 
 class _Look(NamedTuple):
@@ -157,53 +177,54 @@ def _refuse_shared(files: list[_Look], id: str) -> None:
             )
 
 
-def _cut(file: _Look, rows: int) -> Iterator[Part]:
+def _cut(file: _Look, rows: int) -> Iterator[Stretch]:
     first, held = 0, 0
     for i, count in enumerate(file.groups):
         if held and held + count > rows:
-            yield Part(file.path, first, i, held)
+            yield Stretch(file.path, first, i, held)
             first, held = i, 0
         held += count
-    yield Part(file.path, first, len(file.groups), held)
+    yield Stretch(file.path, first, len(file.groups), held)
+
+
+def _joined(stretches: Sequence[Stretch], rows: int) -> Iterator[Part]:
+    some: list[Stretch] = []
+    for stretch in stretches:
+        if some and sum(s.rows for s in some) + stretch.rows > rows:
+            yield Part(tuple(some))
+            some = []
+        some.append(stretch)
+    yield Part(tuple(some))
 
 
 class _Rising:
-    """The rows of a part in order, which is checked: those of series that begin in it."""
+    """The rows of a stretch in order, which is checked: those of series that begin in it."""
 
-    def __init__(self, file: ParquetFile, id: str, part: Part, rows: int):
+    def __init__(self, file: ParquetFile, id: str, stretch: Stretch, rows: int):
         self.file = file
         self.id = id
-        self.part = part
+        self.stretch = stretch
         self.rows = rows
-        self.last = file.edge(id, part.first - 1) if part.first else None
+        self.last = file.edge(id, stretch.first - 1) if stretch.first else None
 
     def __iter__(self) -> Iterator[pa.Table]:
-        before, part = self.last, self.part
+        """Tables of rows."""
+        before, stretch = self.last, self.stretch
         own = False
-        for table in self.file.tables(range(part.first, part.stop), self.rows):
+        for table in self.file.tables(range(stretch.first, stretch.stop), self.rows):
             self._check(table)
-            theirs = 0 if own else self._count(table, before)
+            theirs = 0 if own else _count(table, self.id, before)
             own = own or theirs < len(table)
             if theirs < len(table):
                 yield table.slice(theirs)
         last = self.last
-        beyond = range(part.stop, len(self.file.groups))
+        beyond = range(stretch.stop, len(self.file.groups))
         for table in self.file.tables(beyond, self.rows) if own else ():
             self._check(table)
-            more = self._count(table, last)
+            more = _count(table, self.id, last)
             yield table.slice(0, more)
             if more < len(table):
                 return
-
-    def _count(self, table: pa.Table, id: Any) -> int:
-        """How many rows have this id; in sorted rows they stand together."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if id is None:
-            return 0
-        same = pc.call_function("equal", [table[self.id], pa.scalar(id, table[self.id].type)])
-        return pc.call_function("sum", [same]).as_py() or 0
 
     def _check(self, table: pa.Table) -> None:
         import pyarrow as pa
@@ -227,22 +248,51 @@ class _Rising:
         self.last = ids[-1].as_py()
 
 
-def _whole(tables: _Rising, rows: int) -> Iterator[pa.Table]:
-    """Tables that end where a series ends."""
-    import pyarrow as pa
+class _Held:
+    """Rows that wait until their series is whole."""
 
-    held: list[pa.Table] = []
-    enough = rows
-    for table in tables:
-        held.append(table)
-        if sum(map(len, held)) < enough:
-            continue
-        all_held = pa.concat_tables(held, promote_options="permissive")
-        cut = len(all_held) - tables._count(all_held, tables.last)
+    def __init__(self, id: str, rows: int):
+        self.id = id
+        self.rows = self.enough = rows
+        self.tables: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Take rows; when there are enough, give back the series that ended before the last."""
+        if len(table):
+            self.tables.append(table)
+        if sum(map(len, self.tables)) < self.enough:
+            return
+        held = self._all()
+        cut = len(held) - _count(held, self.id, held[self.id][-1].as_py())
         if cut:
-            yield all_held.slice(0, cut).combine_chunks()
-        # A series that is longer than a batch is waited for, with longer and longer patience.
-        enough = rows if cut else 2 * enough
-        held = [all_held.slice(cut)]
-    if any(map(len, held)):
-        yield pa.concat_tables(held, promote_options="permissive").combine_chunks()
+            yield held.slice(0, cut).combine_chunks()
+        # A series that is longer than a batch is waited for with longer and longer patience.
+        self.enough = self.rows if cut else 2 * self.enough
+        self.tables = [held.slice(cut)]
+
+    def close(self) -> Iterator[pa.Table]:
+        """No series goes on from here: give back all if it is enough."""
+        if sum(map(len, self.tables)) >= self.rows:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[pa.Table]:
+        """Give back all."""
+        if self.tables:
+            yield self._all().combine_chunks()
+        self.tables, self.enough = [], self.rows
+
+    def _all(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.concat_tables(self.tables, promote_options="permissive")
+
+
+def _count(table: pa.Table, id: str, entry: Any) -> int:
+    """How many rows have this id; in sorted rows they stand together."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if entry is None:
+        return 0
+    same = pc.call_function("equal", [table[id], pa.scalar(entry, table[id].type)])
+    return pc.call_function("sum", [same]).as_py() or 0

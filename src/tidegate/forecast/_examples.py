@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,14 @@ class Examples:
         """Some of the windows."""
         inputs = tuple(tensor[which] for tensor in self.inputs)
         return Examples(inputs, self.truth[which], self.weight[which])
+
+    @classmethod
+    def joined(cls, several: Sequence[Examples]) -> Examples:
+        """All of them, one after the other."""
+        columns = zip(*(some.inputs for some in several), strict=True)
+        inputs = tuple(torch.cat(column) for column in columns)
+        truth, weight = (torch.cat([getattr(s, n) for s in several]) for n in ("truth", "weight"))
+        return cls(inputs, truth, weight)
 
     def without(self, hidden: np.ndarray) -> Examples:
         """The windows with some of their futures hidden, where anything is left of them."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .._series.channels import Layout
 from .._series.inputs import Inputs, make_inputs
-from .._series.model import Model, Source, chunks
+from .._series.model import Model, Source
 from .._series.scale import Scaled, scale
 from .._series.windows import Origins
 from ..data import Panel
@@ -25,9 +25,6 @@ from ._examples import as_tensors
 from ._network import Network
 
 _STEPS = 64
-# All that the networks computed is kept for the gradient: so many times fewer rows go at once than
-# in a forecast.
-_KEPT = 16
 
 Forecast = Callable[[list[Tensor]], Tensor]
 
@@ -56,16 +53,6 @@ def explain_model(
     model: Model, networks: Sequence[Network], source: Source, origins: Origins
 ) -> Effects:
     """Trace the mean forecast from each origin back to what the networks read."""
-    parts = [
-        _explain(model, networks, source, some)
-        for some in chunks(origins, _KEPT * model.scaling.context)
-    ]
-    return Effects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _explain(
-    model: Model, networks: Sequence[Network], source: Source, origins: Origins
-) -> Effects:
     scaled = scale(source.windows.history(origins, model.scaling.context), model.scaling)
     inputs = make_inputs(scaled, source.channels, origins, model.scaling)
     tensors = list(as_tensors(inputs))

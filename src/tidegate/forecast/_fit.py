@@ -166,9 +166,6 @@ def learn(
         networks.append(network)
         histories.append(history)
     model.networks = [AsFunction(network) for network in networks]
-    for number in range(len(histories)):
-        if (file := watch.files(number)) is not None and not team.rank:
-            file.unlink(missing_ok=True)
     return model, networks, histories
 
 

@@ -23,23 +23,27 @@ from .._series.paths import draw_paths
 from .._series.scale import Scaling, unscale
 from .._series.shape import Shape
 from .._series.windows import Origins
-from ..data import Frequency, Panel, to_frame
+from ..data import Frequency, Panel, read_table, to_frame
+from ..data._parquet import is_many
 from ..errors import InputError
-from ..train import Progress, Settings
+from ..train import History, Progress, Settings
 from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
-from ._fit import AsFunction, Plan, Watch, fit_model
+from ._fit import AsFunction, Plan, Watch, fit_model, learn
+from ._folder import gather_lessons, read_sample
+from ._frames import NAME, quantile_columns
 from ._looked_into import look_into
 from ._network import Network
+from ._reading import Reading
 from ._suggest import Suggestion, suggest
+from ._team import assemble_team
 from ._trust import words_of_reach
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from narwhals.typing import IntoFrame, IntoFrameT
 
-_NAME = "GRU"
 # Level, scale and season are worked out from so many seasons, or from fewer, down to the least
 # that shows a season, where they would be more steps than this.
 _SEASONS, _LEAST_SEASONS, _LONGEST = 10, 4, 2048
@@ -166,40 +170,69 @@ class GRUForecaster(Estimator):
 
     def fit(
         self,
-        df: IntoFrameT | Panel,
+        df: IntoFrameT | Panel | str | os.PathLike[str],
         *,
         progress: Callable[[int, Progress], None] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        skip: bool = False,
     ) -> Self:
-        """Learn from all series of a long frame, or of a `Panel`.
+        """Learn from all series of a long frame, of a `Panel`, or of files.
 
         In a trial, the last `horizon` steps of every series are held back: how well they are
         forecast says when to stop, and how wide the bands must be. Then the networks learn from
         everything for as long.
 
+        A folder of Parquet files, or an address that pyarrow knows (s3://bucket/folder), may be
+        larger than memory: a sample of its series is learnt from. Each file must be sorted by
+        series, and no series may be in two files. Processes that `torchrun` started share the work.
+
         Args:
-            df: the series.
+            df: the series; or a CSV or Parquet file, or a folder of Parquet files.
             progress: called after each step, with the number of the network (the trial is 0).
-            checkpoint: where to keep the state of the fit while it lasts, in a file a network.
+            checkpoint: where to keep the state of the fit, in a file a network; `save` removes it,
+                once the model is in its file.
             resume: go on from `checkpoint` where it is there.
+            skip: leave out series of a folder that cannot be used, instead of stopping.
 
         Raises:
             InputError: the data cannot be used, or are too short.
             ValueError: an argument of the constructor is out of range.
         """
         self._check_arguments()
-        panel = self.read_panel(df)
-        self.panel_: Panel | None = panel
-        self.notes_, self.frequency_ = list(panel.notes), panel.frequency
-        self._like = None if isinstance(df, Panel) else _head(df)
-        self.suggestion_ = self._choose_sizes(panel)
-        self.derived_ = Derived.choose(panel, self.gaps, self.calendar, self.holidays)
-        plan = self._plan(panel)
-        source = self.derived_.source(panel, plan.layout, self.horizon)
         watch = Watch(progress, checkpoint, resume)
-        self.model_, self.networks_, self.history_ = fit_model(source, plan, watch)
+        if isinstance(df, str | os.PathLike):
+            if is_many(df):
+                return self._fit_folder(os.fspath(df), watch, skip)
+            df = read_table(df, text=[self.id_col])  # type: ignore[assignment]
+        panel = self.read_panel(df)
+        plan = self._choose(panel)
+        source = self.derived_.source(panel, plan.layout, self.horizon)
+        self.panel_: Panel | None = panel
+        self._like = None if isinstance(df, Panel) else _head(df)
+        return self._learnt(plan, watch, fit_model(source, plan, watch))
+
+    def _fit_folder(self, source: str, watch: Watch, skip: bool) -> Self:
+        team = assemble_team()
+        sample = read_sample(source, Reading(self._columns(), self.freq, skip), self.seed, team)
+        plan = self._choose(sample.panel, sample.points)
+        lessons = gather_lessons(sample, self.derived_, plan, team)
+        self.panel_, self._like = None, None
+        return self._learnt(plan, watch, learn(lessons, plan, watch, team))
+
+    def _choose(self, panel: Panel, points: int | None = None) -> Plan:
+        """The calendar, the sizes and the columns, for a panel or what it is a sample of."""
+        self.notes_, self.frequency_ = list(panel.notes), panel.frequency
+        self.suggestion_ = self._choose_sizes(panel, points)
+        self.derived_ = Derived.choose(panel, self.gaps, self.calendar, self.holidays)
+        return self._plan(panel)
+
+    def _learnt(
+        self, plan: Plan, watch: Watch, found: tuple[Model, list[Network], list[History]]
+    ) -> Self:
+        self.model_, self.networks_, self.history_ = found
         self.shape_ = plan.shape
+        self._checkpoints = [watch.files(number) for number in range(len(self.history_))]
         if self.model_.reach < 1:
             self.notes_.append(words_of_reach(self.model_.reach))
         if len(self.history_) == self.members:
@@ -281,7 +314,7 @@ class GRUForecaster(Estimator):
             self.id_col: np.array(panel.ids, object).repeat(paths * self.horizon),
             self.time_col: np.concatenate([np.tile(s, paths) for s in stamps]),
             "path": np.tile(np.arange(paths).repeat(self.horizon), len(panel)),
-            _NAME: np.concatenate(drawn).ravel(),
+            NAME: np.concatenate(drawn).ravel(),
         }
         return self._as_frame(columns, panel, like)
 
@@ -373,8 +406,8 @@ class GRUForecaster(Estimator):
         panel = panel.select([panel.ids.index(name) for name in shown])
         source = self._source(panel)
         answer = self.model_.forecast(source, source.windows.ends())
-        names = column_names(_NAME, self.levels)
-        low, high = (names.index(f"{_NAME}-{side}-{level:g}") for side in ("lo", "hi"))
+        names = column_names(NAME, self.levels)
+        low, high = (names.index(f"{NAME}-{side}-{level:g}") for side in ("lo", "hi"))
         charts = [
             ForecastChart(
                 title=name,
@@ -459,6 +492,8 @@ class GRUForecaster(Estimator):
         }
         tensors["correlation"] = self.model_.correlation
         write_model(path, "forecaster", tensors, facts)
+        for checkpoint in filter(None, self._checkpoints):
+            checkpoint.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -486,6 +521,7 @@ class GRUForecaster(Estimator):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
         self.history_, self.panel_, self._like = [], None, None
+        self._checkpoints = []
         return self
 
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
@@ -494,7 +530,7 @@ class GRUForecaster(Estimator):
         like = self._columns().panel_like
         panel = self.panel_ if input is None else like(input, self.frequency_)
         if panel is None:
-            raise InputError("a loaded model holds no data: give the series to look at")
+            raise InputError("the model holds no data: give the series to look at")
         self._check_calendar(panel)
         return look_into(self, panel, known)
 
@@ -531,7 +567,7 @@ class GRUForecaster(Estimator):
         columns = self._columns()
         panel = self.panel_ if df is None else columns.panel_like(df, self.frequency_)
         if panel is None:
-            raise InputError("a loaded model holds no data: give predict the series to forecast")
+            raise InputError("the model holds no data: give predict the series to forecast")
         like = self._like if df is None else None if isinstance(df, Panel) else _head(df)
         self._check_calendar(panel)
         return columns.with_future(panel, future, self.horizon), like
@@ -539,8 +575,8 @@ class GRUForecaster(Estimator):
     def _source(self, panel: Panel) -> Source:
         return self.derived_.source(panel, self.model_.layout, self.horizon)
 
-    def _choose_sizes(self, panel: Panel) -> Suggestion:
-        chosen = asdict(suggest(panel, self.horizon, self.season_length))
+    def _choose_sizes(self, panel: Panel, points: int | None = None) -> Suggestion:
+        chosen = asdict(suggest(panel, self.horizon, self.season_length, points))
         for name in ("input_length", "num_layers", "hidden_size", "steps"):
             if getattr(self, name) is not None:
                 chosen[name] = getattr(self, name)
@@ -603,10 +639,7 @@ class GRUForecaster(Estimator):
         if truth is not None:
             last = [panel.times[i][t - 1] for i, t in places]
             columns |= {"cutoff": np.repeat(last, self.horizon), self.target_col: truth.ravel()}
-        names = column_names(_NAME, self.levels)
-        middle = len(self.levels)
-        for i in (middle, *(i for i in range(len(names)) if i != middle)):
-            columns[names[i]] = forecast[..., i].ravel()
+        columns |= quantile_columns(forecast, self.levels)
         return self._as_frame(columns, panel, like)
 
     def _as_frame(

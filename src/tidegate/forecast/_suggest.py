@@ -32,17 +32,24 @@ class Suggestion:
         )
 
 
-def suggest(df: IntoFrame | Panel, horizon: int, season_length: int | None = None) -> Suggestion:
+def suggest(
+    df: IntoFrame | Panel,
+    horizon: int,
+    season_length: int | None = None,
+    points: int | None = None,
+) -> Suggestion:
     """Choose the sizes of a network for these series.
 
     Args:
         df: the series, as a `Panel` or a long frame with columns unique_id, ds and y.
         horizon: steps to forecast.
         season_length: steps in a season; by the calendar of the panel when not given.
+        points: values of the whole of which these series are a sample.
     """
     panel = df if isinstance(df, Panel) else Panel.from_frame(df)
     windows = Windows(panel.values)
-    points, longest = int(windows.lengths.sum()), int(windows.lengths.max())
+    longest, whole = int(windows.lengths.max()), points is None
+    points = int(windows.lengths.sum()) if points is None else points
     usual = int(np.median(windows.lengths))
     reasons: dict[str, str] = {}
 
@@ -74,5 +81,6 @@ def suggest(df: IntoFrame | Panel, horizon: int, season_length: int | None = Non
         else "the second reads what the first remembers; a third rarely helps forecasts"
     )
     steps = int(np.clip(points // 100, 300, 1000))
-    reasons["steps"] = f"batches of windows, for {len(panel):,} series of usually {usual:,} values"
+    series = f"{len(panel):,} series" if whole else f"a sample of {len(panel):,} series"
+    reasons["steps"] = f"batches of windows, for {series} of usually {usual:,} values"
     return Suggestion(season, input_length, layers, hidden, steps, reasons)

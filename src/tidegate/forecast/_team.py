@@ -8,13 +8,18 @@ that it has. So the batches, and up to rounding the network, do not depend on ho
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_T = TypeVar("_T")
 
 
 class Alone:
@@ -39,44 +44,31 @@ class Alone:
         return cost / weight
 
 
-class Together(Alone):
-    """One of several processes, which torch.distributed connects."""
-
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """Gradients become the mean over the processes."""
-        return DistributedDataParallel(network)
-
-    def gather(self, mine: Any) -> list[Any]:
-        """What each process gave, in their order."""
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, mine)
-        return found
-
-    def first(self, value: float) -> float:
-        """The number as the first process has it, so that all decide alike."""
-        held = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(held, 0)
-        return held.item()
-
-    def mean(self, cost: Tensor, weight: Tensor) -> Tensor:
-        """As of one process; the mean of the gradients is then that of the sum."""
-        both = torch.stack([cost.detach(), weight]).double()
-        dist.all_reduce(both)
-        total = both[1].to(cost.dtype)
-        mine = self.size * cost / total
-        return mine + ((both[0] / both[1]).to(cost.dtype) - mine).detach()
-
-
 def assemble_team() -> Alone:
     """The processes that `torchrun` started or Ray Train connected; else this one."""
-    if not dist.is_available():
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not several and "torch" not in sys.modules:
         return Alone()
-    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("gloo")
-    return Together() if dist.is_initialized() and dist.get_world_size() > 1 else Alone()
+    from ._together import join
+
+    return join(several)
+
+
+def agreed(team: Alone, work: Callable[[], _T]) -> _T:
+    """Do something in every process; if one cannot, all say why, and none waits for it.
+
+    Raises:
+        InputError: the sentence of the first that could not.
+    """
+    sentence, found = "", None
+    try:
+        found = work()
+    except InputError as error:
+        sentence = str(error)
+    said = next(filter(None, team.gather(sentence)), None)
+    if said is not None:
+        raise InputError(said)
+    return cast(_T, found)
 
 
 def share(team: Alone, rows: np.ndarray) -> range:

@@ -1,0 +1,134 @@
+"""Tables of whole series as panels, on one calendar; what cannot be used is named, or left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data import Frequency, Panel
+from ..data._parts import Part, Parts
+from ..errors import InputError
+from ._columns import Columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A row is counted in the table that was read, which no user has seen; its series is named.
+_ROW = re.compile(r", data row \d+")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the columns of a folder are for, and what becomes of series that cannot be used.
+
+    Args:
+        columns: of the files.
+        freq: the calendar as `Panel.from_frame` takes it.
+        skip: leave out series that cannot be used, instead of stopping.
+        like: the calendar of a model, which takes the place of `freq` where it fits the series.
+    """
+
+    columns: Columns
+    freq: str | int | None = None
+    skip: bool = False
+    like: Frequency | None = None
+
+    def open(self, source: str, rows: int) -> Parts:
+        """The parts of a folder, of about so many rows.
+
+        Raises:
+            InputError: the files cannot be used.
+        """
+        columns = self.columns
+        if columns.future:
+            raise InputError(
+                f"{source}: columns that are known ahead ({', '.join(columns.future)}) are read "
+                "from a file or a frame, not from a folder"
+            )
+        others = [columns.time, columns.target, *columns.static, *columns.past]
+        return Parts.open(source, columns.id, others, rows)
+
+    def panel(self, table: pa.Table, part: Part) -> tuple[Panel | None, list[str]]:
+        """The series of a table, and a sentence for each that was left out.
+
+        Raises:
+            InputError: a series cannot be used, and is not to be left out.
+        """
+        try:
+            return self._panel(table, part), []
+        except InputError as error:
+            if not self.skip:
+                raise InputError(_ROW.sub("", str(error))) from None
+        good, bad = [], []
+        for one in _series(table, self.columns.id):
+            try:
+                self._panel(one, part)
+                good.append(one)
+            except InputError as error:
+                bad.append(_ROW.sub("", str(error)))
+        if not good:
+            return None, bad
+        import pyarrow as pa
+
+        return self._panel(pa.concat_tables(good), part), bad
+
+    def _panel(self, table: pa.Table, part: Part) -> Panel:
+        if self.like is None:
+            return self._on(table, part, self.freq)
+        try:
+            return self._on(table, part, self.like.name)
+        except InputError:
+            panel = self._on(table, part, None)
+        if panel.frequency.season_length != self.like.season_length:
+            raise InputError(
+                f"{part.name}: series {panel.ids[0]!r} and others are {panel.frequency.words}, and "
+                f"the model forecasts series that are {self.like.words}"
+            )
+        return panel
+
+    def _on(self, table: pa.Table, part: Part, freq: str | int | None) -> Panel:
+        columns = self.columns
+        return Panel.from_frame(
+            table,
+            columns.id,
+            columns.time,
+            columns.target,
+            freq,
+            part.name,
+            static_cols=columns.static,
+            past_cols=columns.past,
+        )
+
+
+def thinned(table: pa.Table, id: str, rows: int, rng: np.random.Generator) -> pa.Table:
+    """Some of the series of a table, drawn at random: about so many rows, and one series at least.
+
+    Args:
+        table: sorted by series.
+        id: the column of ids.
+        rows: of the answer, on the average.
+        rng: draws them.
+    """
+    import pyarrow as pa
+
+    if len(table) <= rows:
+        return table
+    codes = _codes(table, id)
+    chosen = rng.random(codes[-1] + 1) < rows / len(table)
+    chosen[rng.integers(len(chosen))] |= not chosen.any()
+    return table.filter(pa.array(chosen[codes]))
+
+
+def _codes(table: pa.Table, id: str) -> np.ndarray:
+    """The number of the series that each row belongs to."""
+    return table[id].combine_chunks().dictionary_encode().indices.to_numpy()
+
+
+def _series(table: pa.Table, id: str) -> Iterator[pa.Table]:
+    codes = _codes(table, id)
+    for rows in np.split(np.arange(len(codes)), np.flatnonzero(np.diff(codes)) + 1):
+        yield table.slice(int(rows[0]), len(rows))

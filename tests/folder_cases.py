@@ -1,0 +1,50 @@
+"""Folders of Parquet files, sorted by series, and the command that forecasts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from forecast_cases import frame, seasonal_series
+
+SOURCE = str(Path(__file__).parents[1] / "src")
+
+
+def many_series(count: int = 24, length: int = 50) -> pd.DataFrame:
+    """Monthly series of several lengths, in rising order of their ids."""
+    names = {f"s{i:04}": seasonal_series(i, length + i % 5) for i in range(count)}
+    return frame(names)
+
+
+def write_folder(folder: Path, df: pd.DataFrame, files: int = 3, group: int = 200) -> Path:
+    """The series, in so many files of row groups of so many rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, ids in enumerate(np.array_split(df["unique_id"].unique(), files)):
+        some = df[df["unique_id"].isin(ids)]
+        some.to_parquet(folder / f"{i}.parquet", index=False, row_group_size=group)
+    return folder
+
+
+def written(folder: Path) -> pd.DataFrame:
+    """All forecasts under a folder, in order."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    found = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    return found.sort_values(["unique_id", "ds"], ignore_index=True)
+
+
+def command(*arguments, processes: int = 1, code: str = "") -> subprocess.Popen:
+    """`python -m tidegate ...`, once or as often as `torchrun` starts it, or another program."""
+    path = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    start = ["-c", code] if code else [*(torchrun if processes > 1 else []), "-m", "tidegate"]
+    return subprocess.Popen(
+        [sys.executable, *start, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
