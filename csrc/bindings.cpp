@@ -368,6 +368,7 @@ class Cell {
 }  // namespace
 }  // namespace tidegate
 
+#include "bind_cross_entropy.hpp"
 #include "bind_min_gru.hpp"
 #include "bind_stream.hpp"
 
@@ -438,6 +439,7 @@ NB_MODULE(_kernels, m) {
         "d_norm_hh"_a = 0);
 
   bind_min_gru(m);
+  bind_cross_entropy(m);
   nb::class_<Cell>(m, "Cell")
       .def(nb::init<std::vector<nb::object>, tidegate::index, int>(), "layers"_a, "batch"_a,
            "threads"_a = 1)

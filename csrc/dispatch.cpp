@@ -361,6 +361,29 @@ void run_min_gru(const MinGru<T>& c, int threads, bool backward) {
 template void run_min_gru(const MinGru<float>&, int, bool);
 template void run_min_gru(const MinGru<double>&, int, bool);
 
+template <class T>
+void run_cross_entropy(const CrossEntropy<T>& c, int threads) {
+  const Kernels<T>& k = kernels_of<T>();
+  const double flops = 2.0 * c.rows * c.features * c.vocabulary;
+  threads = granted(int(std::clamp(flops / worth_a_thread, 1.0, double(threads))));
+  char* const memory = scratch.get(pages(k.cross_entropy_bytes(c)));
+  const index chunk = k.cross_entropy_chunk(c);
+  in_parallel(threads, [&](int rank) { k.cross_entropy_pack(c, memory, rank, threads); });
+  for (index first = 0; first < c.rows; first += chunk) {
+    const index rows = std::min(chunk, c.rows - first);
+    in_parallel(threads, [&](int rank) {
+      k.cross_entropy_rows(c, memory, first, rows * rank / threads, rows * (rank + 1) / threads);
+    });
+    if (!c.d_output) continue;
+    in_parallel(threads, [&](int rank) {
+      k.cross_entropy_columns(c, memory, first, rows, rank, threads);
+    });
+  }
+}
+
+template void run_cross_entropy(const CrossEntropy<float>&, int);
+template void run_cross_entropy(const CrossEntropy<double>&, int);
+
 // One layer of a stack: its share of the work and the scratch of each thread.
 template <class T>
 struct Stepper<T>::Layer {

@@ -39,6 +39,10 @@ void run_backward(Call<T>* calls, int directions, int threads);
 template <class T>
 void run_min_gru(const MinGru<T>& call, int threads, bool backward);
 
+// The losses of a large softmax and its gradients, over up to `threads` threads.
+template <class T>
+void run_cross_entropy(const CrossEntropy<T>& call, int threads);
+
 // A stack of layers, one step at a time, with every buffer its own: a step allocates nothing.
 template <class T>
 class Stepper {

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set, with TIDEGATE_ISA set to its name.
+#include "cross_entropy.hpp"
 #include "draw.hpp"
 #include "min_gru.hpp"
 #include "stream.hpp"
@@ -31,7 +32,12 @@ constexpr Kernels<T> table() {
           stream_scratch<T>,
           stream_run<T>,
           min_gru_forward<T>,
-          min_gru_backward<T>};
+          min_gru_backward<T>,
+          cross_entropy_bytes<T>,
+          cross_entropy_chunk<T>,
+          cross_entropy_pack<T>,
+          cross_entropy_rows<T>,
+          cross_entropy_columns<T>};
 }
 
 #define TIDEGATE_TEXT(x) #x

@@ -178,7 +178,22 @@ struct MinGru {
   T* d_keep;  // OUT  (time, batch, hidden)
 };
 
-// What one thread does of it.
+// Cross-entropy of a softmax over a vocabulary, and its gradients (cross_entropy.hpp).
+template <class T>
+struct CrossEntropy {
+  index rows, features, vocabulary;
+  const T* output;  // IN   (rows, features)
+  const T* weight;  // IN   (vocabulary, features)
+  const T* bias;  // IN   (vocabulary,)
+  const std::int64_t* targets;  // IN  (rows,), each in the vocabulary
+  T* losses;  // OUT  (rows,)
+  // Gradients of the mean loss, all or none.
+  T* d_output;  // OUT  (rows, features)
+  T* d_weight;  // OUT  (vocabulary, features)
+  T* d_bias;  // OUT  (vocabulary,)
+};
+
+// What one thread does of a minGRU.
 struct Part {
   index row_begin, row_end, unit_begin, unit_end;
 };
@@ -206,6 +221,13 @@ struct Kernels {
                      const std::int64_t* symbols, T* y, Arena own);
   void (*min_gru_forward)(const MinGru<T>&, const Part&);
   void (*min_gru_backward)(const MinGru<T>&, const Part&);
+  std::size_t (*cross_entropy_bytes)(const CrossEntropy<T>&);
+  index (*cross_entropy_chunk)(const CrossEntropy<T>&);
+  void (*cross_entropy_pack)(const CrossEntropy<T>&, char* memory, int rank, int ranks);
+  void (*cross_entropy_rows)(const CrossEntropy<T>&, char* memory, index first, index begin,
+                             index end);
+  void (*cross_entropy_columns)(const CrossEntropy<T>&, char* memory, index first, index rows,
+                                int rank, int ranks);
 };
 
 struct KernelSet {

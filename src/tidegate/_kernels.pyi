@@ -207,6 +207,23 @@ def min_gru_backward(
 ) -> None:
     """Gradients of `min_gru_forward`."""
 
+def cross_entropy(
+    double: bool,
+    threads: int,
+    rows: int,
+    features: int,
+    vocabulary: int,
+    output: int,  # (rows, features)
+    weight: int,  # (vocabulary, features)
+    bias: int,  # (vocabulary,)
+    targets: int,  # int64 (rows,)
+    losses: int,  # OUT (rows,)
+    d_output: int = 0,  # OUT (rows, features): of the mean loss; all three or none
+    d_weight: int = 0,  # OUT (vocabulary, features)
+    d_bias: int = 0,  # OUT (vocabulary,)
+) -> None:
+    """-log softmax(output @ weight.T + bias)[target] of each row, and the gradients of the mean."""
+
 class Cell:
     """One step at a time through a stack of layers, all buffers its own: the streaming kernel."""
 
