@@ -63,7 +63,8 @@ def _run(
     _kernels.cross_entropy(
         output.dtype == torch.float64,
         torch.get_num_threads(),
-        *output.shape,
+        output.size(0),
+        output.size(1),
         weight.size(0),
         *(t.data_ptr() for t in (*given, losses, *gradients)),
     )
