@@ -128,3 +128,8 @@ def test_what_is_not_torchs_gru_is_left_and_said():
         "other": "somewhere.GRU is not torch.nn's",
     }
     assert type(model["own"]) is OfItsOwn
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, but it is a list"):
+        accelerate([nn.GRU(2, 2)])

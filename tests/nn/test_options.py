@@ -322,6 +322,9 @@ WRONG = [
     ({"zoneout": 1.0}, r"zoneout must be a number in \[0, 1\), but it is 1.0"),
     ({"weight_dropout": True}, "weight_dropout must be a number"),
     ({"recurrent_dropout": -0.1}, "recurrent_dropout must be a number"),
+    ({"zoneout": "much"}, "zoneout must be a number in .*, but it is 'much'"),
+    ({"init": None}, "init must be one of torch, orthogonal, chrono, but it is None"),
+    ({"hidden_size": [4, True]}, r"hidden_size must be positive whole numbers, .* \[4, True\]"),
     ({"proj_size": 5}, "proj_size must be 0 or less than hidden_size, 5, but it is 5"),
     ({"hidden_size": [4, 0]}, r"hidden_size must be positive whole numbers, but it is \[4, 0\]"),
     ({"hidden_size": [4, 5], "num_layers": 3}, "num_layers must be 2, the number of hidden sizes"),
@@ -333,4 +336,21 @@ WRONG = [
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_a_wrong_option_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
+        GRU(**({"input_size": 3, "hidden_size": 5} | arguments))
+
+
+WRONG_TYPES = [
+    ({"hidden_size": 5.0}, "hidden_size should be of type int, or a list of them, got: 5.0"),
+    ({"hidden_size": "5"}, "hidden_size should be of type int, or a list of them, got: '5'"),
+    ({"num_layers": 2.0}, "num_layers must be a whole number, but it is 2.0"),
+    ({"proj_size": 2.0}, "proj_size must be a whole number, but it is 2.0"),
+    ({"layer_norm": "yes"}, "layer_norm must be True or False, but it is 'yes'"),
+    ({"learn_hx": None}, "learn_hx must be True or False, but it is None"),
+    ({"init": "chrono", "chrono_range": 5}, "chrono_range must be two numbers of steps, .* is 5"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_TYPES)
+def test_an_option_of_the_wrong_type_is_named(arguments, message):
+    with pytest.raises(TypeError, match=message):
         GRU(**({"input_size": 3, "hidden_size": 5} | arguments))

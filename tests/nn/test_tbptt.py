@@ -65,3 +65,8 @@ def test_a_wrong_restart_is_named():
     reader(torch.randn(4, 2, 3))
     with pytest.raises(ValueError, match=r"bool of \(2,\), but it is torch.float32 of \(3,\)"):
         reader(torch.randn(4, 2, 3), restart=torch.ones(3))
+
+
+def test_a_gru_of_torchs_is_refused():
+    with pytest.raises(TypeError, match=r"a tidegate.nn.GRU, but it is a torch.nn.modules.rnn.GRU"):
+        TruncatedBPTT(torch.nn.GRU(3, 5))

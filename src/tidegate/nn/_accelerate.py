@@ -36,11 +36,16 @@ def accelerate(model: nn.Module) -> Acceleration:
     whatever refers to them are untouched, and so are `state_dict` and optimisers. On a GPU, and in
     a `GRUCell`, torch's kernels go on running.
 
+    Raises:
+        TypeError: `model` is no module.
+
     Example:
         >>> model = nn.Sequential(nn.GRU(3, 8))
         >>> print(accelerate(model))
         0: now tidegate.nn.GRU
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but it is a {type(model).__name__}")
     changed, left = {}, {}
     for name, module in model.named_modules():
         kind = type(module)

@@ -37,6 +37,20 @@ class Form(NamedTuple):
     compute: torch.dtype
 
 
+def check_types(input: Tensor | PackedSequence, hx: State | None, keep: Tensor | None) -> None:
+    """Raise unless the arguments of a call are tensors, or hold them."""
+    if not isinstance(input, (Tensor, PackedSequence)):
+        raise TypeError(f"input must be a tensor or packed, but it is a {type(input).__name__}")
+    if isinstance(hx, (tuple, list)):
+        for state in hx:
+            if not isinstance(state, Tensor):
+                raise TypeError(f"hx must hold tensors, but it holds a {type(state).__name__}")
+    elif hx is not None and not isinstance(hx, Tensor):
+        raise TypeError(f"hx must be a tensor, but it is a {type(hx).__name__}")
+    if keep is not None and not isinstance(keep, Tensor):
+        raise TypeError(f"keep must be a tensor, but it is a {type(keep).__name__}")
+
+
 def read(
     gru: GRU,
     input: Tensor | PackedSequence,
@@ -231,6 +245,8 @@ def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
         raise ValueError("lengths must be None with a PackedSequence, which has its own")
     if not form.batched:
         raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
+    if isinstance(lengths, (int, float, str)):
+        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}")
     none = not isinstance(lengths, Tensor) and len(lengths) == 0  # has no dtype to be wrong
     lengths = torch.as_tensor(lengths, dtype=torch.int64 if none else None)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -117,9 +118,9 @@ class GRU(nn.GRU):
         self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = _probability("zoneout", zoneout)
         self.weight_dropout = _probability("weight_dropout", weight_dropout)
-        self.layer_norm = layer_norm
+        self.layer_norm = _yes_or_no("layer_norm", layer_norm)
         self.memory = _one_of("memory", memory, MEMORIES)
-        names = (init,) if isinstance(init, str) else tuple(init)
+        names: tuple = tuple(init) if isinstance(init, (tuple, list)) else (init,)
         self.init = tuple(_one_of("init", name, _init.INITS) for name in names)
         self.chrono_range = chrono_range
         self.stack = _one_of("stack", stack, STACKS)
@@ -148,7 +149,7 @@ class GRU(nn.GRU):
         self.states_in_one_tensor = uniform and not proj_size
         if not as_torch:
             self._make_parameters(device, dtype)
-        if learn_hx:
+        if _yes_or_no("learn_hx", learn_hx):
             self._make_initial_states(device, dtype)
 
     def _make_parameters(self, device, dtype) -> None:
@@ -249,6 +250,7 @@ class GRU(nn.GRU):
             TypeError: an argument is of the wrong type.
             ValueError: an argument has the wrong shape, dtype or value.
         """
+        _call.check_types(input, hx, keep)
         if lengths is not None and _short.are_whole(self, input, lengths):
             lengths = None
         options = lengths is not None or keep is not None or return_gates
@@ -357,8 +359,14 @@ def _one_of(name: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def _yes_or_no(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, but it is {value!r}")
+    return value
+
+
 def _probability(name: str, value: float) -> float:
-    if isinstance(value, bool) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ValueError(f"{name} must be a number in [0, 1), but it is {value!r}")
     return float(value)
 
@@ -366,12 +374,16 @@ def _probability(name: str, value: float) -> float:
 def _check_chrono(bias: bool, memories: tuple[float, float]) -> None:
     if not bias:
         raise ValueError('init="chrono" sets the update bias, so bias must be True')
-    shortest, longest = memories
-    if not 1 < shortest <= longest:
+    pair = isinstance(memories, (tuple, list)) and len(memories) == 2
+    if not pair or not all(isinstance(memory, Real) for memory in memories):
+        raise TypeError(f"chrono_range must be two numbers of steps, but it is {memories!r}")
+    if not 1 < memories[0] <= memories[1]:
         raise ValueError(f"chrono_range must be 1 < shortest <= longest, but it is {memories}")
 
 
 def _check_proj_size(proj_size: int, hidden_sizes: tuple[int, ...]) -> int:
+    if not isinstance(proj_size, int):
+        raise TypeError(f"proj_size must be a whole number, but it is {proj_size!r}")
     if not 0 <= proj_size < min(hidden_sizes):
         raise ValueError(
             f"proj_size must be 0 or less than hidden_size, {min(hidden_sizes)}, "
@@ -381,15 +393,21 @@ def _check_proj_size(proj_size: int, hidden_sizes: tuple[int, ...]) -> int:
 
 
 def _read_sizes(hidden_size: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    if not isinstance(num_layers, int):
+        raise TypeError(f"num_layers must be a whole number, but it is {num_layers!r}")
     if isinstance(hidden_size, int):
         return (hidden_size,) * num_layers
+    if not isinstance(hidden_size, (list, tuple)):  # begun in torch's words
+        raise TypeError(
+            f"hidden_size should be of type int, or a list of them, got: {hidden_size!r}"
+        )
     if num_layers not in (1, len(hidden_size)):
         raise ValueError(
             f"num_layers must be {len(hidden_size)}, the number of hidden sizes, "
             f"but it is {num_layers}"
         )
-    wrong = [size for size in hidden_size if not isinstance(size, int) or size <= 0]
-    if wrong or not hidden_size:
+    right = all(type(size) is int and size > 0 for size in hidden_size)
+    if not right or not hidden_size:
         raise ValueError(f"hidden_size must be positive whole numbers, but it is {hidden_size}")
     return tuple(hidden_size)
 

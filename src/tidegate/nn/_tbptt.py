@@ -28,6 +28,8 @@ class TruncatedBPTT(nn.Module):
 
     def __init__(self, gru: GRU) -> None:
         super().__init__()
+        if not isinstance(gru, GRU):
+            raise TypeError(f"gru must be a tidegate.nn.GRU, but it is a {_name(gru)}")
         self.gru = gru
         self.state: Tensor | tuple[Tensor, ...] | None = None
 
@@ -84,3 +86,7 @@ def _first(state: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 def _each(state: Tensor | tuple[Tensor, ...], function):
     return function(state) if isinstance(state, Tensor) else tuple(map(function, state))
+
+
+def _name(what: object) -> str:
+    return f"{type(what).__module__}.{type(what).__qualname__}"
