@@ -1,6 +1,7 @@
 """The pages of the guide run and print what they show; the Persian ones have the same code."""
 
 import io
+import os
 import re
 import sys
 import tokenize
@@ -31,6 +32,7 @@ def read(path: Path) -> str:
 @pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.stem)
 def test_a_page_prints_what_it_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     (tmp_path / "docs").symlink_to(DOCS)
     assert run(read(page)) == read(page)
 
