@@ -62,12 +62,12 @@ template <class T>
 void cross_entropy_pack(const CrossEntropy<T>& c, char* memory, int rank, int ranks) {
   const Scores<T> s(c, memory);
   if (rank == 0) {
-    pack_gates(s.weight, c.weight, c.vocabulary, 1);
+    pack_gates(s.weight, c.weight, index(0), padded<T>(c.vocabulary), c.vocabulary, index(1));
     clear(s.bias, s.width);
     __builtin_memcpy(s.bias, c.bias, c.vocabulary * sizeof(T));
   }
   if (rank == ranks - 1 && c.d_output) {
-    pack_transposed(s.weight_t, c.weight, c.vocabulary, 1, c.features);
+    pack_transposed(s.weight_t, c.weight, c.vocabulary, index(1), c.features, 0, 1);
     clear(s.d_weight.data, s.d_weight.size());
     clear(s.d_bias, s.width);
   }
