@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn import gpu
+from tidegate.nn import _torchs, gpu
 from tidegate.nn._layer import GATES, in_dtype
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 from tidegate.nn._stack import Inputs, StackOutputs
@@ -57,9 +57,10 @@ def read(
     hx: State | None,
     lengths: Tensor | Sequence[int] | None,
     keep: Tensor | None,
+    return_gates: bool = False,
 ) -> tuple[Form, Inputs]:
     """Check the arguments of a call, and bring them into one form."""
-    form = _read_form(gru, input, hx)
+    form = _read_form(gru, input, hx, plain=keep is None and not return_gates)
     packed = form.packed
     inputs = Inputs(
         x=in_dtype(form.x, form.compute),
@@ -87,7 +88,7 @@ def write(
     return GRUResultWithGates(output, h_n, Gates(by_name["r"], by_name["z"], by_name["n"]))
 
 
-def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Form:
+def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None, plain: bool) -> Form:
     if isinstance(input, PackedSequence):
         packed, data = input, input.data
     else:
@@ -110,9 +111,10 @@ def _read_form(gru: GRU, input: Tensor | PackedSequence, hx: State | None) -> Fo
         batch = _packed_batch(packed)
     dtype = data.dtype if hx is None else _first(hx).dtype
     compute = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    ours = gpu.call_dtype(gru, data, batch, packed is not None)
-    if ours is not None:  # in half precision too, and under autocast with its results, as torch's
-        dtype, compute = (ours if dtype == data.dtype else dtype), ours
+    own = gpu.call_dtype(gru, data, batch, packed is not None)
+    own = _torchs.call_dtype(gru, data, plain) if own is None else own
+    if own is not None:  # in half precision too, and under autocast with its results, as torch's
+        dtype, compute = (own if dtype == data.dtype else dtype), own
     return Form(batched, batch_first, packed, data, batch, dtype, compute)
 
 

@@ -15,6 +15,7 @@ normalised before its bias is added, the gates r and z together, the candidate b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -54,8 +55,12 @@ def backward(
     plan: Plan,
     d_outputs: Cotangents,
     wanted: Wanted,
+    road: Callable[[Layer, Plan], Outputs] | None = None,
 ) -> Gradients:
-    """Gradients of a layer, from those of its results, which may be mapped."""
+    """Gradients of a layer, from those of its results, which may be mapped.
+
+    `road` runs the layer in a way that torch can differentiate; step by step if there is none.
+    """
     fixed = [
         t.detach().requires_grad_() if t is not None and w else t
         for t, w in zip(layer[:3], wanted[:3], strict=True)
@@ -63,7 +68,7 @@ def backward(
     weights = [w.detach().requires_grad_(wanted.weights) for w in layer.weights]
     # Inside an operator autograd is shut out twice over.
     with torch._C._SetExcludeDispatchKeyGuard(AUTOGRAD, False), torch.enable_grad():
-        results = gru_layer(Layer._make((*fixed, *layer[3:-1], weights)), plan)
+        results = (road or gru_layer)(Layer._make((*fixed, *layer[3:-1], weights)), plan)
         pairs = zip(results, d_outputs, strict=True)
         shown, d_shown = zip(*((r, d) for r, d in pairs if d is not None), strict=True)
         asked = [t for t in (*fixed, *weights) if t is not None and t.requires_grad]
@@ -94,13 +99,13 @@ def _padded(layer: Layer, plan: Plan) -> Outputs:
     ]
     outputs, states, gates = zip(*results, strict=True)
     return Outputs(
-        _by_batch(torch.cat(outputs, -1), plan),
+        by_batch(torch.cat(outputs, -1), plan),
         torch.stack(states),
-        _by_batch(torch.cat(gates, -1), plan) if plan.gates else None,
+        by_batch(torch.cat(gates, -1), plan) if plan.gates else None,
     )
 
 
-def _by_batch(result: Tensor, plan: Plan) -> Tensor:
+def by_batch(result: Tensor, plan: Plan) -> Tensor:
     """Lay a result (..., time, batch, units) out in memory as the plan says."""
     if not plan.batch_first:
         return result

@@ -265,7 +265,7 @@ class GRU(nn.GRU):
                 "The older ONNX exporter writes a GRU with torch's own arguments only: "
                 "give torch.onnx.export dynamo=True"
             )
-        form, inputs = _call.read(self, input, hx, lengths, keep)
+        form, inputs = _call.read(self, input, hx, lengths, keep, return_gates)
         plan = Plan(
             self.reset,
             1 + self.bidirectional,

@@ -1,17 +1,20 @@
 """The layer as an operator of torch: what compilers and exporters see in place of a loop.
 
 `torch.ops.tidegate.gru_layer` is opaque, so that a graph holds for any number of steps and rows.
-It runs the kernels on the CPU, torch operations elsewhere and for what the kernels do not have.
+It runs the kernels of the device, torch's own GRU on a GPU without them, and torch operations for
+what neither has.
 Absent results are empty tensors here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.library import Library
 
-from tidegate.nn import _device, _functional, _kernel, _vmap
+from tidegate.nn import _device, _functional, _kernel, _torchs, _vmap
 from tidegate.nn._autograd import FIXED, as_layer, differentiate_backward, saved_tensors
 from tidegate.nn._layer import GATES, Cotangents, Layer, Outputs, Plan, Wanted, hidden_size
 
@@ -47,10 +50,15 @@ def _split(args: tuple) -> tuple[Layer, Plan]:
 
 def _forward(*args) -> tuple[Tensor, Tensor, Tensor]:
     layer, plan = _split(args)
-    kernels = _device.runs(layer, plan, training=False)
-    road = _device.forward if kernels else _functional.gru_layer
-    output, h_n, gates = road(layer, plan)
+    if _device.runs(layer, plan, training=False):
+        output, h_n, gates = _device.forward(layer, plan)
+    else:
+        output, h_n, gates = _without_kernels(layer, plan)(layer, plan)
     return output, h_n, layer.x.new_empty(0) if gates is None else gates
+
+
+def _without_kernels(layer: Layer, plan: Plan) -> Callable[[Layer, Plan], Outputs]:
+    return (_torchs if _torchs.runs(layer, plan) else _functional).gru_layer
 
 
 def _forward_fake(*args) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,7 +85,8 @@ def _backward(output, d_output, d_h_n, d_gates, wanted, *args):
         if _device.runs(layer, plan, training=True):
             d_x, *fixed, weights = _device.backward(layer, plan, output, d_outputs, wanted)
         else:
-            d_x, *fixed, weights = _functional.backward(layer, plan, d_outputs, wanted)
+            road = _without_kernels(layer, plan)
+            d_x, *fixed, weights = _functional.backward(layer, plan, d_outputs, wanted, road)
         if d_x is not None:
             d_x = _kernel.empty_results(layer, plan, (), d_x.size(-1)).copy_(d_x)
     fixed = [layer.x.new_empty(0) if d is None else d.contiguous() for d in fixed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from tidegate.nn import _device, _functional, _kernel, _onnx, _op
+from tidegate.nn import _device, _functional, _kernel, _onnx, _op, _torchs
 from tidegate.nn._autograd import EagerLayer, TransformedLayer
 from tidegate.nn._layer import Layer, Outputs, Plan
 
@@ -18,9 +18,13 @@ def gru_layer(layer: Layer, plan: Plan, save: bool = False) -> Outputs:
     if not _in_plain_sight(layer):
         return _op.gru_layer(layer, plan)
     training = torch.is_grad_enabled() and _needs_gradient(layer)
-    if forward_ad._current_level >= 0 or not _device.runs(layer, plan, training):
+    if forward_ad._current_level >= 0:
         return _functional.gru_layer(layer, plan)
-    if torch._C._are_functorch_transforms_active():
+    transformed = torch._C._are_functorch_transforms_active()
+    if not _device.runs(layer, plan, training):
+        torchs = not transformed and _torchs.runs(layer, plan)
+        return (_torchs if torchs else _functional).gru_layer(layer, plan)
+    if transformed:
         return Outputs(*TransformedLayer.apply(plan, *layer[:-1], *layer.weights))
     if not training:
         return _device.forward(layer, plan)

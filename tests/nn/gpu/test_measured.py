@@ -1,14 +1,20 @@
 """What the benchmark makes of its timings, on timings that are made up."""
 
+import contextlib
 import importlib
+import io
+import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
-from tidegate.nn.gpu import _table
+from gpu_cases import emulate
+from tidegate.nn import GRU, _kernel, _short, _torchs, gpu
+from tidegate.nn.gpu import _choice, _table
 
 GPU = Path(__file__).parents[3] / "benchmarks" / "gpu"
 
@@ -96,3 +102,87 @@ def test_without_a_gpu_it_says_so():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "There is no GPU that torch can use: nothing was measured.\n"
+
+
+class Clock:
+    """An event of the CPU: each is a millisecond after the one before."""
+
+    now = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        Clock.now += 1
+        self.at = Clock.now
+
+    def synchronize(self) -> None:
+        assert self.at
+
+    def elapsed_time(self, other: "Clock") -> float:
+        return float(other.at - self.at)
+
+
+@pytest.fixture
+def one(results, monkeypatch):
+    """The measuring script on a CPU: kernels emulated, stand-ins for events and graphs."""
+    import one
+
+    emulate(monkeypatch, "bfloat16")
+    monkeypatch.setattr(one, "DEVICE", "cpu")
+    monkeypatch.setattr(one, "TIME", 3)
+    monkeypatch.setattr(one, "REPEATS", 2)
+    monkeypatch.setattr(results, "BATCH", (1, 9))
+    monkeypatch.setattr(one, "set_up", lambda kind: None)
+    monkeypatch.setattr(torch.cuda, "Event", Clock)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    graph = types.SimpleNamespace(replay=lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(_kernel, "runs", lambda layer: False)
+    monkeypatch.setattr(_short, "run", lambda *call: None)
+    monkeypatch.setattr(_torchs, "is_at_home", lambda x: True)  # computes in half precision
+    monkeypatch.setattr(gpu, "runs", lambda layer, plan, training: _choice.fits(layer, plan))
+    monkeypatch.setattr(gpu, "takes", lambda module, x: isinstance(module, GRU))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    return one
+
+
+def test_the_measuring_script_runs_from_end_to_end(one, capsys):
+    one.main("bfloat16", 20)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 8
+    for row in rows:
+        assert "fault" not in row
+        assert 0 < row["error"] <= 8
+        assert row["ours"] == row["eager"] == 1
+        assert ("graph" in row) == (not row["packed"])
+    one.main("bfloat16", 300)
+    (row, *_) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "ours" not in row
+    assert row["eager"] == 1
+
+
+@pytest.mark.parametrize("fault", ["a cell left out", "a wrong number", "other bits"])
+def test_what_is_wrong_is_not_timed(one, monkeypatch, fault):
+    forward, runs = gpu.forward, iter(range(1000))
+
+    def broken(layer, plan):
+        outputs, run = forward(layer, plan), next(runs)
+        if fault == "a cell left out":
+            outputs.output[0, 0, 0] = outputs.output.new_empty(())
+        elif fault == "a wrong number":
+            outputs.output[0, 0] += 1
+        elif run == 4:
+            outputs.output[0, 0, 0] *= 1.01
+        return outputs
+
+    monkeypatch.setattr(gpu, "forward", broken)
+    found = one.measure(one.Case("bfloat16", False, False, 20, 1))
+    said = "differ in their bits" if fault == "other bits" else "against float64"
+    assert said in found["fault"]
+    assert "ours" not in found
