@@ -78,7 +78,7 @@ def _parabolas(seeds: int, horizon: int = 4) -> Table:
 
 
 def _stocks(seeds: int) -> Table:
-    """Trained on three stocks, the fourth forecast five days ahead from 60 days."""
+    """Trained on three stocks, the fourth forecast five days ahead from 60 origins."""
     path = files("tsdata").joinpath("fpp3", "gafa_stock.csv")
     with path.open() as file:
         df = pd.read_csv(file, parse_dates=["Date"])

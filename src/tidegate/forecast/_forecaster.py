@@ -124,7 +124,7 @@ class GRUForecaster(Estimator):
         num_layers: int | None = None,
         steps: int | None = None,
         batch_size: int = 128,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         members: int = 1,
         trust: float | None = None,
         log: bool = True,

@@ -80,7 +80,7 @@ def suggest(
         if layers == 1
         else "the second reads what the first remembers; a third rarely helps forecasts"
     )
-    steps = int(np.clip(points // 100, 300, 1000))
+    steps = int(np.clip(points // 100, 600, 1000))
     series = f"{len(panel):,} series" if whole else f"a sample of {len(panel):,} series"
     reasons["steps"] = f"batches of windows, for {series} of usually {usual:,} values"
     return Suggestion(season, input_length, layers, hidden, steps, reasons)
