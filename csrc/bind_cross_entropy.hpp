@@ -5,9 +5,9 @@ namespace tidegate {
 namespace {
 
 template <class T>
-void run_cross_entropy_as(int threads, index rows, index features, index vocabulary,
-                          address output, address weight, address bias, address targets,
-                          address losses, address d_output, address d_weight, address d_bias) {
+void run_cross_entropy_as(int threads, index rows, index features, index vocabulary, address output,
+                          address weight, address bias, address targets, address losses,
+                          address d_output, address d_weight, address d_bias) {
   const nb::gil_scoped_release release;
   run_cross_entropy(
       CrossEntropy<T>{rows, features, vocabulary, as<const T>(output), as<const T>(weight),
@@ -34,8 +34,8 @@ void cross_entropy(bool is_double, int threads, index rows, index features, inde
 
 void bind_cross_entropy(nb::module_& m) {
   m.def("cross_entropy", &cross_entropy, "double"_a, "threads"_a, "rows"_a, "features"_a,
-        "vocabulary"_a, "output"_a, "weight"_a, "bias"_a, "targets"_a, "losses"_a,
-        "d_output"_a = 0, "d_weight"_a = 0, "d_bias"_a = 0);
+        "vocabulary"_a, "output"_a, "weight"_a, "bias"_a, "targets"_a, "losses"_a, "d_output"_a = 0,
+        "d_weight"_a = 0, "d_bias"_a = 0);
 }
 
 }  // namespace

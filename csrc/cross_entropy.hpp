@@ -9,7 +9,8 @@
 
 namespace tidegate::TIDEGATE_ISA {
 
-constexpr index scores_at_once = index(1) << 20;  // fewer read the weights too often, more leave the cache
+constexpr index scores_at_once = index(1)
+                                 << 20;  // fewer read the weights too often, more leave the cache
 
 // What a call needs beside its arrays.
 template <class T>
@@ -109,8 +110,7 @@ double exp_sum(T* x, index n, T largest) {
       exp_parts<T>(y, scale, expm1);
       TIDEGATE_UNROLLED(v, 0, 2) {
         const index at = i + v * lanes<T>, left = end > at ? end - at : 0;
-        const Vec<T> e =
-            where_less(from[v], limit, Vec<T>{}, fma(scale[v], expm1[v], scale[v]));
+        const Vec<T> e = where_less(from[v], limit, Vec<T>{}, fma(scale[v], expm1[v], scale[v]));
         store_n(x + at, e, left);
         sum += e;
       }
@@ -134,8 +134,7 @@ void cross_entropy_rows(const CrossEntropy<T>& c, char* memory, index first, ind
   }
   const index rows = end - begin;
   T* scores = s.scores + begin * s.width;
-  product(s.weight, 0, s.weight.vectors, rows, s.x_rows + begin, scores, s.width, s.bias,
-          index(0));
+  product(s.weight, 0, s.weight.vectors, rows, s.x_rows + begin, scores, s.width, s.bias, index(0));
   for (index row = 0; row < rows; ++row) {
     T* of = scores + row * s.width;
     const index at = first + begin + row, target = c.targets[at];
@@ -176,8 +175,8 @@ void cross_entropy_columns(const CrossEntropy<T>& c, char* memory, index first, 
     store(s.d_bias + v * lanes<T>, load(s.d_bias + v * lanes<T>) + sum);
   }
   if (first + rows < c.rows) return;
-  unpack_gates(s.d_weight, 1, index(0), c.d_weight, begin * lanes<T>, end * lanes<T>,
-               c.vocabulary, 1);
+  unpack_gates(s.d_weight, 1, index(0), c.d_weight, begin * lanes<T>, end * lanes<T>, c.vocabulary,
+               1);
   for (index i = begin * lanes<T>; i < end * lanes<T> && i < c.vocabulary; ++i)
     c.d_bias[i] = s.d_bias[i];
 }

@@ -375,9 +375,8 @@ void run_cross_entropy(const CrossEntropy<T>& c, int threads) {
       k.cross_entropy_rows(c, memory, first, rows * rank / threads, rows * (rank + 1) / threads);
     });
     if (!c.d_output) continue;
-    in_parallel(threads, [&](int rank) {
-      k.cross_entropy_columns(c, memory, first, rows, rank, threads);
-    });
+    in_parallel(threads,
+                [&](int rank) { k.cross_entropy_columns(c, memory, first, rows, rank, threads); });
   }
 }
 
