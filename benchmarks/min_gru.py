@@ -57,7 +57,7 @@ def main(*, threads: int = 2, seconds: float = 5.0) -> None:
         seconds: How long to time each shape.
     """
     torch.set_num_threads(threads)
-    cells = []
+    cells, found = [], {}
     for shape in SHAPES:
         found = measure(shape, seconds)
         ours = found["MinGRU"]

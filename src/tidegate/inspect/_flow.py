@@ -159,9 +159,9 @@ def _untrained_curves(call: Call, lags: int | None, seed: int) -> list[Curve]:
     if not isinstance(module, GRUS) or not isinstance(call.input, torch.Tensor):
         return []
     x = replay_of(call).inputs.x.transpose(0, 1)
-    units = cast(int, getattr(module, "hidden_sizes", (module.hidden_size,))[0])
+    sizes = cast("tuple[int, ...]", getattr(module, "hidden_sizes", (module.hidden_size,)))
     curves = []
-    for name, (cell, features) in untrained(x, units, seed).items():
+    for name, (cell, features) in untrained(x, sizes[0], seed).items():
         _, calls = capture(cell, (features,), RECURRENT)
         curves.append(_curve(ways(calls[0])[0], f"{name}, untrained", "untrained", lags))
     return curves

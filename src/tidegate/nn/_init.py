@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,5 +62,5 @@ def _memories(like: Tensor, shortest: float, longest: float) -> Tensor:
 
 def _hidden(gru: nn.GRU, name: str) -> int:
     layer = int(re.sub(r".*_l(\d+).*", r"\1", name))
-    sizes = getattr(gru, "hidden_sizes", None)
+    sizes = cast("tuple[int, ...] | None", getattr(gru, "hidden_sizes", None))
     return sizes[layer] if sizes else gru.hidden_size
