@@ -10,6 +10,7 @@ import pandas as pd
 
 from forecast_cases import frame, seasonal_series
 
+EVERY = 5  # steps between two checkpoints
 SOURCE = str(Path(__file__).parents[1] / "src")
 
 
@@ -35,14 +36,22 @@ def written(folder: Path) -> pd.DataFrame:
     return found.sort_values(["unique_id", "ds"], ignore_index=True)
 
 
-def command(*arguments, processes: int = 1, code: str = "") -> subprocess.Popen:
-    """`python -m tidegate ...`, once or as often as `torchrun` starts it, or another program."""
+def command(
+    *arguments,
+    code: str = "",
+    script: Path | None = None,
+    processes: int = 1,
+    restarts: int = 0,
+    variables: dict[str, str] | None = None,
+) -> subprocess.Popen:
+    """`python -m tidegate ...` or another program, once or as often as `torchrun` starts it."""
     path = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    start = ["-c", code] if code else [*(torchrun if processes > 1 else []), "-m", "tidegate"]
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(variables or {})}
+    team = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    torchrun = ["-m", "torch.distributed.run", *team] if processes > 1 else []
+    program = ["-c", code] if code else [script] if script else ["-m", "tidegate"]
     return subprocess.Popen(
-        [sys.executable, *start, *map(str, arguments)],
+        [sys.executable, *torchrun, *program, *map(str, arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -94,6 +94,7 @@ class Parts:
         id: str,
         others: Sequence[str],
         rows: int = PART_ROWS,
+        least: int = 1,
     ) -> Parts:
         """Look at the files, but not at their rows.
 
@@ -102,6 +103,7 @@ class Parts:
             id: the column that tells series apart.
             others: the other columns to read.
             rows: of a part, at most, where no row group is larger.
+            least: how many parts there are to be at least, where there are so many row groups.
 
         Raises:
             InputError: there are no such files, a column is not there, or a series is in two files.
@@ -121,6 +123,7 @@ class Parts:
         _refuse_shared(files, id)
         facts = [(os.path.basename(file.path), *file[1:]) for file in files]
         digest = hashlib.blake2b(repr((columns, facts)).encode(), digest_size=16)
+        rows = min(rows, sum(sum(file.groups) for file in files) // least)
         stretches = [stretch for file in files for stretch in _cut(file, rows)]
         return cls(where, id, columns, tuple(_joined(stretches, rows)), digest.hexdigest())
 

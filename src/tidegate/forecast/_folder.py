@@ -52,7 +52,7 @@ def read_sample(source: str, reading: Reading, seed: int, team: Alone) -> Sample
     Raises:
         InputError: the files or the series cannot be used.
     """
-    parts = agreed(team, lambda: reading.open(source, SAMPLE // _LOTS))
+    parts = agreed(team, lambda: reading.open(source, SAMPLE // _LOTS, _LOTS))
     lots = _draw_lots(parts, seed)
     mine = share(team, np.array([lot.rows for lot in lots]))
     thin = _PLANNED / min(parts.rows, SAMPLE)

@@ -37,8 +37,8 @@ class Reading:
     skip: bool = False
     like: Frequency | None = None
 
-    def open(self, source: str, rows: int) -> Parts:
-        """The parts of a folder, of about so many rows.
+    def open(self, source: str, rows: int, least: int = 1) -> Parts:
+        """The parts of a folder, of at most so many rows, and about so many of them at least.
 
         Raises:
             InputError: the files cannot be used.
@@ -50,7 +50,7 @@ class Reading:
                 "from a file or a frame, not from a folder"
             )
         others = [columns.time, columns.target, *columns.static, *columns.past]
-        return Parts.open(source, columns.id, others, rows)
+        return Parts.open(source, columns.id, others, rows, least)
 
     def panel(self, table: pa.Table, part: Part) -> tuple[Panel | None, list[str]]:
         """The series of a table, and a sentence for each that was left out.
