@@ -1,4 +1,4 @@
-"""Language models on real texts: GRU, LSTM and plain RNN at equal parameters and equal time.
+"""Language models on real texts: the cells at equal parameters and equal time.
 
     python benchmarks/language_runs.py FOLDER --only shakespeare
 
@@ -58,10 +58,10 @@ _WORDS = {
     "dropout": 0.4,
     "context_length": 35,
     "batch_size": 20,
-    "hidden_size": 256,
 }
-# Hidden sizes at which the three cells have the same number of parameters.
-_CELLS = {"gru": 256, "lstm": 222, "rnn": 441}
+# Hidden sizes at which the cells have the same number of parameters: of characters, of words.
+_CELLS = {"gru": 256, "lstm": 222, "rnn": 441, "mingru": 441}
+_WORD_CELLS = {"gru": 256, "lstm": 245, "rnn": 285, "mingru": 285}
 
 
 def runs(seconds: float) -> Iterator[Run]:
@@ -71,7 +71,8 @@ def runs(seconds: float) -> Iterator[Run]:
             yield Run(text, cell, seconds, options | {"cell": cell, "hidden_size": hidden})
         large = {"hidden_size": 512, "dropout": 0.4, "learning_rate": 2e-3}
         yield Run(text, "gru, large", 4 * seconds, options | large)
-    yield Run("words", "gru", 3 * seconds, _WORDS)
+    for cell, hidden in _WORD_CELLS.items():
+        yield Run("words", cell, 2 * seconds, _WORDS | {"cell": cell, "hidden_size": hidden})
 
 
 def texts(folder: Path) -> dict[str, Text]:

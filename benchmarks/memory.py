@@ -92,6 +92,7 @@ def main(
     tasks: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (*TASKS, MNIST_1D),
     lengths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = tuple(STEPS),
     cells: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = tuple(CELLS),
+    seeds: int = 1,
     batches: int | None = None,
     seconds: float = float("inf"),
     output: Path = Path("benchmarks/results"),
@@ -102,6 +103,7 @@ def main(
         tasks: Which tasks.
         lengths: At which lengths.
         cells: Which cells.
+        seeds: How many, of weights and batches; the test sequences stay.
         batches: To learn from at most, in place of the few that each length has; the runs are kept
             in a file of their own.
         seconds: Begin no run after so long.
@@ -109,7 +111,8 @@ def main(
     """
     journal = Journal(output / f"memory{'' if batches is None else f'_{batches}'}.jsonl")
     runs = [
-        {"task": task, "length": length, "cell": cell, "seed": 0}
+        {"task": task, "length": length, "cell": cell, "seed": seed}
+        for seed in range(seeds)
         for length in lengths
         for task in tasks
         if task != MNIST_1D
@@ -117,7 +120,11 @@ def main(
         if length not in LONGEST or (task in LONGEST[length][0] and cell in LONGEST[length][1])
     ]
     if MNIST_1D in tasks:
-        runs += [{"task": MNIST_1D, "length": 40, "cell": cell, "seed": 0} for cell in cells]
+        runs += [
+            {"task": MNIST_1D, "length": 40, "cell": cell, "seed": seed}
+            for seed in range(seeds)
+            for cell in cells
+        ]
     runs = [run if batches is None else run | {"batches": batches} for run in runs]
     left = journal.run_all(runs, one_run, seconds)
     print(markdown_of(table(journal)), f"\n{left} runs are left")
@@ -188,14 +195,25 @@ def table(journal: Journal) -> Table:
 
 
 def _cell(journal: Journal, task: str, length: int, cell: str) -> str:
-    line = journal.find({"task": task, "length": length, "cell": cell})
-    if line is None:
-        return ""
-    if line["solved"]:
-        return f"solved, {line['steps']}"
-    if line["accuracy"] is None:
-        return f"{line['loss'] / line['chance']:.2f}"
-    return f"{100 * line['accuracy']:.0f}%"
+    """After how many batches each seed solved it, else how far it came; equal words once."""
+    wanted = {"task": task, "length": length, "cell": cell}
+    lines = [line for line in journal.lines if wanted.items() <= line.items()]
+    solved = sorted(line["steps"] for line in lines if line["solved"])
+    parts = []
+    if solved:
+        share = "" if len(solved) == len(lines) else f" {len(solved)} of {len(lines)}"
+        parts.append(f"solved{share}, {_range(solved, '{:,}')}")
+    rest = [line for line in lines if not line["solved"]]
+    if rest and rest[0]["accuracy"] is None:
+        parts.append(_range([line["loss"] / line["chance"] for line in rest], "{:.2f}"))
+    elif rest:
+        parts.append(_range([100 * line["accuracy"] for line in rest], "{:.0f}") + "%")
+    return "; ".join(parts)
+
+
+def _range(values: list[float], form: str) -> str:
+    ends = dict.fromkeys((form.format(min(values)), form.format(max(values))))
+    return " to ".join(ends)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from helpers import assert_matches
 from tidegate import reference
@@ -124,6 +126,73 @@ def test_a_call_has_the_forms_of_a_grus():
     torch.testing.assert_close(restarted[:, 3:], layer(x[:, 3:]).output)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_packed_rows_are_the_padded_ones_with_their_lengths(batch_first):
+    torch.manual_seed(0)
+    layer = MinGRU(3, 5, 2, bidirectional=True, batch_first=batch_first)
+    lead = (4, 6) if batch_first else (6, 4)
+    x, hx, keep = torch.randn(*lead, 3), torch.randn(4, 4, 5), torch.rand(*lead)
+    lengths = torch.tensor([2, 6, 3, 5])  # in no order
+    packed = pack_padded_sequence(x, lengths, batch_first, enforce_sorted=False)
+    found = layer(packed, hx, keep=keep, return_gates=True)
+    expected = layer(x, hx, lengths=lengths, keep=keep, return_gates=True)
+    assert torch.equal(found.h_n, expected.h_n)
+    assert torch.equal(found.last(), expected.last())
+    pairs = [(found.output, expected.output), (found.gates.update[1], expected.gates.update[1])]
+    for one, other in pairs:
+        assert torch.equal(one.batch_sizes, packed.batch_sizes)
+        assert torch.equal(pad_packed_sequence(one, batch_first)[0], other)
+    with pytest.raises(ValueError, match="lengths must be None with a PackedSequence"):
+        layer(packed, lengths=lengths)
+
+
+def test_a_map_is_a_loop_with_gradients_too():
+    torch.manual_seed(0)
+    layer = MinGRU(2, 3, bidirectional=True, dtype=torch.float64)
+    x, hx = torch.randn(4, 5, 3, 2).double(), torch.randn(4, 2, 3, 3).double()
+    keep, lengths = torch.rand(5, 3).double(), torch.randint(0, 6, (4, 3))
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, x, hx, keep, lengths):
+        output, h_n = functional_call(layer, parameters, (x, hx, lengths, keep))
+        return output.pow(2).sum() + h_n.sin().sum()
+
+    derivative = grad(loss, argnums=(0, 1, 2, 3))
+    mapped = vmap(derivative, in_dims=(None, 0, 0, None, 0))(parameters, x, hx, keep, lengths)
+    for member in range(4):
+        given = (parameters, x[member], hx[member], keep, lengths[member])
+        value = loss(*given)
+        inner = [given[1].requires_grad_(), given[2].requires_grad_(), keep.requires_grad_()]
+        value = loss(parameters, *inner, lengths[member])
+        plain = torch.autograd.grad(value, [*parameters.values(), *inner])
+        alone = [*mapped[0].values(), *mapped[1:]]
+        for one, other in zip(alone, plain, strict=True):
+            torch.testing.assert_close(one[member], other)
+    together = grad(lambda keep: vmap(loss, (None, 0, 0, None, 0))(
+        parameters, x, hx, keep, lengths).sum())(keep.detach())  # fmt: skip
+    torch.testing.assert_close(together, mapped[3].sum(0))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_forward_mode_and_second_derivatives_under_transforms():
+    torch.manual_seed(0)
+    layer = MinGRU(2, 3, dtype=torch.float64)
+    x, tangent = torch.randn(2, 4, 1, 2).double()
+
+    def run(x):
+        return layer(x).output
+
+    across = vjp(run, x)[1](torch.ones(4, 1, 3).double())[0]
+    assert_matches(jvp(run, (x,), (tangent,))[1].sum().item(), (across * tangent).sum().item())
+    torch.testing.assert_close(jacrev(run)(x), jacfwd(run)(x))
+
+    def loss(x):
+        return run(x).pow(2).sum()
+
+    torch.testing.assert_close(hessian(loss)(x), torch.autograd.functional.hessian(loss, x))
+    torch.testing.assert_close(hessian(loss)(x), jacrev(jacrev(loss))(x))
+
+
 def test_it_compiles_without_a_break_and_a_copy_of_its_state_is_itself():
     layer = MinGRU(3, 5, 2, bidirectional=True)
     other = MinGRU(3, 5, 2, bidirectional=True)
@@ -168,5 +237,5 @@ def test_calls_that_do_not_fit_are_refused():
         layer(x, torch.zeros(1, 3, 3))
     with pytest.raises(ValueError, match="lengths must lie between 0 and 4"):
         layer(x, lengths=[5, 1])
-    with pytest.raises(TypeError, match="packed sequences"):
-        layer(torch.nn.utils.rnn.pack_sequence([x[:, 0]]))
+    with pytest.raises(TypeError, match="input must be a tensor or packed, but it is a list"):
+        layer([x])

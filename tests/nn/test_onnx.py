@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from tidegate.nn import GRU
+from tidegate.nn import GRU, MinGRU
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -108,3 +108,34 @@ def test_the_older_exporter_is_refused_what_it_cannot_write(options, tmp_path):
     model = nn.Sequential(GRU(4, 6, **options).eval())
     with pytest.raises(NotImplementedError, match="dynamo=True"):
         torch.onnx.export(model, (torch.randn(5, 3, 4),), tmp_path / "gru.onnx", dynamo=False)
+
+
+def test_a_min_grus_graph_is_a_scan(tmp_path):
+    torch.manual_seed(0)
+    layer = MinGRU(3, 5, bidirectional=True, batch_first=True, candidate="positive").eval()
+
+    def arguments(batch, time):
+        lengths = torch.arange(batch) % (time + 1)
+        return (
+            torch.randn(batch, time, 3),
+            torch.randn(2, batch, 5),
+            lengths,
+            torch.rand(batch, time),
+        )
+
+    batch, time = Dim("batch"), Dim("time")
+    free = {0: batch, 1: time}
+    shapes = {"input": free, "hx": {1: batch}, "lengths": {0: batch}, "keep": free}
+    program = torch.onnx.export(
+        layer, arguments(3, 5), dynamo=True, verbose=False, dynamic_shapes=shapes
+    )
+    program.save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = [node.name for node in session.get_inputs()]
+    for sizes in ((3, 5), (7, 11)):
+        given = arguments(*sizes)
+        feed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
+        with torch.no_grad():
+            expected = layer(*given)
+        for one, other in zip(session.run(None, feed), expected, strict=True):
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-6)

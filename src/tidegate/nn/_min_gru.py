@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from tidegate.nn._layer import check_length_values, valid_steps
+from tidegate.nn._layer import valid_steps
 from tidegate.nn._min_gru_op import Scan, gates, min_gru
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 
@@ -122,7 +123,7 @@ class MinGRU(nn.Module):
 
     def forward(
         self,
-        input: Tensor,
+        input: Tensor | PackedSequence,
         hx: Tensor | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         keep: Tensor | None = None,
@@ -132,7 +133,7 @@ class MinGRU(nn.Module):
 
         Args:
             input: (time, batch, input_size), or (batch, time, input_size) with `batch_first`, or
-                (time, input_size).
+                (time, input_size); or packed, and then the sequences returned are packed too.
             hx: initial state, (num_layers * directions, batch, hidden_size), or without the batch.
             lengths: steps of each row, zero allowed. Past its length a row's output is zero, and
                 `h_n` is its state at its own end.
@@ -145,13 +146,18 @@ class MinGRU(nn.Module):
             `output, h_n`, or `output, h_n, gates`: tuples with names, and a method `last()`.
 
         Raises:
+            TypeError: an argument is of the wrong type.
             ValueError: an argument has the wrong shape, dtype or value.
         """
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("lengths must be None with a PackedSequence, which has its own")
+            return self._run_packed(input, hx, keep, return_gates)
         x, alone = self._read_input(input)
         rows_first = self.batch_first and not alone
         batch, time = (x.size(0), x.size(1)) if rows_first else (x.size(1), x.size(0))
         states = self._read_states(hx, batch, alone, x)
-        lengths = None if lengths is None else _read_lengths(lengths, time, batch, alone, x.device)
+        lengths = None if lengths is None else _read_lengths(lengths, batch, alone, x.device)
         keep = None if keep is None else self._read_keep(keep, time, batch, alone)
         ends: list[Tensor] = []
         update, new = [], []
@@ -183,24 +189,44 @@ class MinGRU(nn.Module):
             return GRUResult(x, h_n)
         return GRUResultWithGates(x, h_n, Gates((), tuple(update), tuple(new)))
 
+    def _run_packed(
+        self, packed: PackedSequence, hx: Tensor | None, keep: Tensor | None, return_gates: bool
+    ) -> GRUResult | GRUResultWithGates:
+        padded, lengths = pad_packed_sequence(packed, self.batch_first)
+        output, *rest = self(padded, hx, lengths, keep, return_gates)
+        if return_gates:
+            h_n, gates = rest
+            update, new = (
+                tuple(self._pack(s, packed, lengths) for s in gate) for gate in gates[1:]
+            )
+            rest = [h_n, Gates((), update, new)]
+        result = GRUResultWithGates if return_gates else GRUResult
+        return result(self._pack(output, packed, lengths), *rest)
+
+    def _pack(self, sequence: Tensor, like: PackedSequence, lengths: Tensor) -> PackedSequence:
+        """A padded sequence, its rows in the order of another packed one."""
+        order = like.sorted_indices
+        if order is not None:
+            sequence = sequence.index_select(0 if self.batch_first else 1, order)
+            lengths = lengths[order.cpu()]
+        return PackedSequence(
+            pack_padded_sequence(sequence, lengths, self.batch_first).data, *like[1:]
+        )
+
     def _product(self, x: Tensor, name: str) -> Tensor:
         """Both gates before their functions, for all steps at once."""
-        weight = self.get_parameter(f"weight_ih_{name}")
-        return F.linear(x, weight, self.get_parameter(f"bias_ih_{name}") if self.bias else None)
+        # Not by `get_parameter`: under `torch.func` other tensors stand in the parameters' place.
+        weight = getattr(self, f"weight_ih_{name}")
+        return F.linear(x, weight, getattr(self, f"bias_ih_{name}") if self.bias else None)
 
     def _read_input(self, input: Tensor) -> tuple[Tensor, bool]:
         """The input, batched; and whether it was one row."""
         if not isinstance(input, Tensor):
-            raise TypeError(
-                f"input must be a tensor, but it is a {type(input).__name__}; lengths= takes the "
-                "place "
-                "of packed sequences"
-            )
+            raise TypeError(f"input must be a tensor or packed, but it is a {type(input).__name__}")
         if input.dim() not in (2, 3) or input.size(-1) != self.input_size:
             raise ValueError(
                 f"input must be (time, batch, {self.input_size}) or (time, {self.input_size}), "
-                "rows "
-                f"first with batch_first, but it is {tuple(input.shape)}"
+                f"rows first with batch_first, but it is {tuple(input.shape)}"
             )
         if input.dim() == 2:
             return input[:, None], True
@@ -225,7 +251,7 @@ class MinGRU(nn.Module):
                 f"keep must be {lead} or {(*lead, self.hidden_size)}, but it is {tuple(keep.shape)}"
             )
         keep = keep[..., None] if keep.dim() == len(lead) else keep
-        keep = keep.to(self.get_parameter("weight_ih_l0").dtype)
+        keep = keep.to(self.weight_ih_l0.dtype)
         if alone:
             return keep[:, None]
         return keep.transpose(0, 1) if self.batch_first else keep
@@ -242,7 +268,7 @@ class MinGRU(nn.Module):
 
 
 def _read_lengths(
-    lengths: Tensor | Sequence[int], time: int, batch: int, alone: bool, device: torch.device
+    lengths: Tensor | Sequence[int], batch: int, alone: bool, device: torch.device
 ) -> Tensor:
     if alone:
         raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
@@ -251,8 +277,6 @@ def _read_lengths(
         raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must be ({batch},), but it is {tuple(lengths.shape)}")
-    if not torch.compiler.is_compiling():
-        check_length_values(lengths, time)
     return lengths.to(device=device, dtype=torch.int64)
 
 

@@ -2,8 +2,8 @@
 
     z = sigmoid(x_z);  n = x_n, or g(x_n);  h_t = (1 - z) * keep_t * h_{t-1} + z * n
 
-`x_gates` is (time, batch, 2 * hidden): x_z, then x_n. First derivatives run the kernels; a graph of
-the gradients, other devices and `vmap` take torch operations.
+`x_gates` is (time, batch, 2 * hidden): x_z, then x_n. First derivatives run the kernels, mapped
+ones too; what is differentiated further, forward mode and other devices take torch operations.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops import scan as onnx_scan
+from torch.autograd import Function, forward_ad
 from torch.library import Library
 
 from tidegate import _kernels
+from tidegate.nn import _vmap
+from tidegate.nn._layer import check_length_values, valid_steps
 
 
 class Scan(NamedTuple):
@@ -40,6 +44,13 @@ library.define(
 
 def min_gru(scan: Scan) -> tuple[Tensor, Tensor]:
     """Every state, and each row's last."""
+    if torch.compiler.is_compiling():
+        if torch.onnx.is_in_onnx_export():
+            return _in_onnx(scan)
+    elif forward_ad._current_level >= 0:
+        return in_torch(scan)
+    elif torch._C._are_functorch_transforms_active():
+        return _MappedScan.apply(*scan)
     return torch.ops.tidegate.min_gru.default(*scan)
 
 
@@ -128,6 +139,8 @@ def _runs(scan: Scan) -> bool:
 
 def _forward(*args) -> tuple[Tensor, Tensor]:
     scan = Scan(*args)
+    if scan.lengths is not None:
+        check_length_values(scan.lengths, scan.x_gates.size(0))
     if not _runs(scan):
         output, h_n = in_torch(scan)
         return _empty(scan, _hidden(scan)).copy_(output), h_n.clone()
@@ -205,6 +218,98 @@ def _backward_in_torch(d_output, d_h_n, scan: Scan):
     batch = scan.x_gates.size(1)
     d_h_0 = scan.x_gates.new_zeros(batch, _hidden(scan)) if d_h_0 is None else d_h_0.contiguous()
     return d_x, d_h_0, scan.x_gates.new_empty(0) if d_keep is None else d_keep.contiguous()
+
+
+def _in_onnx(scan: Scan) -> tuple[Tensor, Tensor]:
+    """The same as ONNX's `Scan`: batch and time stay free."""
+    z, n = (gate.detach() for gate in gates(scan.x_gates, scan.positive))
+    h_0 = torch.zeros_like(z[0]) if scan.h_0 is None else scan.h_0.detach().clone()
+    steps = {"z": z, "n": n}
+    if scan.keep is not None:
+        steps["keep"] = scan.keep.detach()
+    if scan.lengths is not None:
+        steps["inside"] = valid_steps(z, scan.lengths)
+
+    def advance(h: Tensor, each: list[Tensor]) -> tuple[Tensor, Tensor]:
+        step = dict(zip(steps, each, strict=True))
+        kept = h * step["keep"] if "keep" in step else h
+        after = kept + step["z"] * (step["n"] - kept)
+        if "inside" not in step:
+            return after, after.clone()
+        return torch.where(step["inside"], after, h), torch.where(step["inside"], after, 0.0)
+
+    h_n, output = onnx_scan(advance, h_0, list(steps.values()), reverse=scan.reverse)
+    return output, h_n
+
+
+# Axis of the batch in x_gates, h_0, keep, lengths; in the outputs; in the gradients.
+_BATCH_AXES, _OUTPUT_AXES, _GRADIENT_AXES = (1, 0, 1, 0), (1, 0), (1, 0, 1)
+
+
+class _MappedScan(Function):
+    """The scan under `torch.func`'s transforms: mapped rows lie beside the others."""
+
+    @staticmethod
+    def forward(*args):
+        return _forward(*args)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _setup_context(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx, d_output, d_h_n):
+        output, *tensors = ctx.saved_tensors
+        if d_output is None and d_h_n is None:
+            return (None,) * 6
+        found = _MappedBackward.apply(output, d_output, d_h_n, *tensors, *ctx.choices)
+        d_x, d_h_0, d_keep = found
+        return d_x, None if tensors[1] is None else d_h_0, d_keep, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        folded = _vmap.fold(info.batch_size, in_dims[:4], args[:4], _BATCH_AXES)
+        results = _MappedScan.apply(*folded, *args[4:])
+        return _vmap.unfold(info.batch_size, results, _OUTPUT_AXES)
+
+
+class _MappedBackward(Function):
+    """The gradients of a scan, as a function that can be mapped, and differentiated again."""
+
+    @staticmethod
+    def forward(output, d_output, d_h_n, *args):
+        d_x, d_h_0, d_keep = _backward(output, d_output, d_h_n, *args)
+        return d_x, d_h_0, None if args[2] is None else d_keep
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.choices = inputs[7:]
+        ctx.save_for_backward(*inputs[1:7])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, *cotangents):
+        tensors = ctx.saved_tensors
+        given = [i for i, t in enumerate(tensors) if t is not None and t.is_floating_point()]
+
+        def gradients(*values: Tensor) -> list[Tensor]:
+            all_tensors = list(tensors)
+            for place, value in zip(given, values, strict=True):
+                all_tensors[place] = value
+            d_output, d_h_n, *scan = all_tensors
+            found = _backward_in_torch(d_output, d_h_n, Scan(*scan, *ctx.choices))
+            return [d for d, c in zip(found, cotangents, strict=True) if c is not None]
+
+        pull = torch.func.vjp(gradients, *(tensors[place] for place in given))[1]
+        found = dict(zip(given, pull([c for c in cotangents if c is not None]), strict=True))
+        return None, *(found.get(place) for place in range(6)), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        axes = (1, *_OUTPUT_AXES, *_BATCH_AXES)
+        folded = _vmap.fold(info.batch_size, in_dims[:7], args[:7], axes)
+        results = _MappedBackward.apply(*folded, *args[7:])
+        return _vmap.unfold(info.batch_size, results, _GRADIENT_AXES)
 
 
 def _setup_context(ctx, inputs, output) -> None:

@@ -29,8 +29,8 @@ def forward(
     """The outputs of a layer and their mapped axes."""
     if not _folds(dims, tensors):
         return _loop(lambda *member: apply(plan, *member), size, dims, tensors)
-    folded = _fold(size, dims, tensors, BATCH_AXIS)
-    return _unfold(size, apply(plan, *folded), OUTPUT_AXIS)
+    folded = fold(size, dims, tensors, BATCH_AXIS)
+    return unfold(size, apply(plan, *folded), OUTPUT_AXIS)
 
 
 def backward(
@@ -45,8 +45,8 @@ def backward(
     if wanted.weights or not _folds(dims[4:], tensors[4:]):
         return _loop(lambda *member: apply(plan, wanted, *member), size, dims, tensors)
     axes = (1, *OUTPUT_AXIS, *BATCH_AXIS)
-    folded = _fold(size, dims, tensors, axes)
-    return _unfold(size, apply(plan, wanted, *folded), GRADIENT_AXIS)
+    folded = fold(size, dims, tensors, axes)
+    return unfold(size, apply(plan, wanted, *folded), GRADIENT_AXIS)
 
 
 def _folds(dims: Sequence[int | None], tensors: Sequence[Tensor | None]) -> bool:
@@ -55,7 +55,7 @@ def _folds(dims: Sequence[int | None], tensors: Sequence[Tensor | None]) -> bool
     return tensors[beyond] is None and all(dim is None for dim in dims[beyond:])
 
 
-def _fold(size, dims, tensors, axes) -> list[Tensor | None]:
+def fold(size, dims, tensors, axes) -> list[Tensor | None]:
     axes = (*axes, *(None,) * (len(tensors) - len(axes)))
     return [
         tensor if tensor is None or axis is None else _side_by_side(size, tensor, dim, axis)
@@ -72,7 +72,7 @@ def _side_by_side(size: int, tensor: Tensor, dim: int | None, axis: int) -> Tens
     return mapped.flatten(axis, axis + 1)
 
 
-def _unfold(size: int, results: Sequence[Tensor | None], axes: Sequence[int]):
+def unfold(size: int, results: Sequence[Tensor | None], axes: Sequence[int]):
     axes = (*axes, *(0,) * (len(results) - len(axes)))
     mapped = tuple(
         None if result is None else result.unflatten(axis, (size, result.size(axis) // size))
