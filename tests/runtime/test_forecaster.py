@@ -19,7 +19,14 @@ def quantiles(forecast: pd.DataFrame, horizon: int = 6) -> np.ndarray:
     return forecast[names].to_numpy().reshape(-1, horizon, 7)
 
 
-@pytest.mark.parametrize("options", [{}, {"members": 2, "num_layers": 2, "levels": (95, 80, 50)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"members": 2, "num_layers": 2, "levels": (95, 80, 50)},
+        {"cell": "mingru", "num_layers": 2},
+    ],
+)
 def test_arrays_are_forecast_as_frames_are(options, tmp_path):
     panel = small_panel()
     model = small_forecaster(**options).fit(panel)
@@ -32,14 +39,15 @@ def test_arrays_are_forecast_as_frames_are(options, tmp_path):
     np.testing.assert_allclose(saved(Panel.from_frame(panel)), want, rtol=2e-5)
 
 
-def test_gaps_calendars_and_covariates_are_read_too(tmp_path):
+@pytest.mark.parametrize("cell", ["gru", "mingru"])
+def test_gaps_calendars_and_covariates_are_read_too(cell, tmp_path):
     days = pd.bdate_range("2023-01-02", periods=300).delete([7, 50])
     rng = np.random.default_rng(0)
     values = seasonal_series(0, 298, 5)
     promo, place = rng.integers(0, 2, 304).astype(float), np.array(["here"])
     df = pd.DataFrame({"ds": days, "y": values, "promo": promo[:298], "place": "here"})
     ahead = pd.bdate_range(days[-1], periods=7)[1:]
-    model = small_forecaster(future_cols=("promo",), static_cols=("place",)).fit(df)
+    model = small_forecaster(future_cols=("promo",), static_cols=("place",), cell=cell).fit(df)
     model.save(tmp_path / "m")
     future = pd.DataFrame({"ds": ahead, "promo": promo[298:]})
     want = quantiles(model.predict(future=future))

@@ -18,8 +18,8 @@ class Shape:
     Args:
         horizon: steps that it answers.
         bands: on each side of the median.
-        hidden_size: units of each GRU layer.
-        num_layers: GRU layers.
+        hidden_size: units of each layer.
+        num_layers: recurrent layers.
         head_size: units of the head's hidden layer.
         tail: last residuals that the head sees itself.
         numbers: columns of covariates that are numbers.
@@ -28,6 +28,7 @@ class Shape:
         categories_ahead: which of the categories are.
         gap: which of the numbers is the gap between time stamps; -1 for none.
         gap_ahead: which of those known ahead it is.
+        cell: "gru" or "mingru".
     """
 
     horizon: int
@@ -42,6 +43,7 @@ class Shape:
     categories_ahead: tuple[int, ...] = ()
     gap: int = -1
     gap_ahead: int = -1
+    cell: str = "gru"
 
     @property
     def answers(self) -> int:
@@ -64,6 +66,7 @@ class Shape:
         num_layers: int,
         head_size: int,
         tail: int,
+        cell: str,
     ) -> Shape:
         """The shape of a network that reads covariates of this layout."""
         ahead = layout.numbers_ahead
@@ -80,6 +83,7 @@ class Shape:
             tuple(layout.categories_ahead),
             layout.gap,
             ahead.index(layout.gap) if layout.gap >= 0 else -1,
+            cell,
         )
 
     @classmethod

@@ -34,7 +34,7 @@ from ._fit import AsFunction, Plan, Watch, fit_model, learn
 from ._folder import gather_lessons, read_sample
 from ._frames import NAME, quantile_columns
 from ._looked_into import look_into
-from ._network import Network
+from ._network import CELLS, Network
 from ._reading import Reading
 from ._suggest import Suggestion, suggest
 from ._team import assemble_team
@@ -71,8 +71,9 @@ class GRUForecaster(Estimator):
         levels: bands to forecast, in percent of the values that they shall hold.
         input_length: steps that the network reads; chosen from the data (`suggest`) when not given.
         hidden_size: units of each layer; likewise.
-        num_layers: GRU layers; likewise.
+        num_layers: recurrent layers; likewise.
         steps: batches to learn from; likewise.
+        cell: "gru"; or "mingru", whose gates do not see the state (`tidegate.nn.MinGRU`).
         batch_size: windows in a batch.
         learning_rate: the highest.
         members: networks to train and average.
@@ -123,6 +124,7 @@ class GRUForecaster(Estimator):
         hidden_size: int | None = None,
         num_layers: int | None = None,
         steps: int | None = None,
+        cell: str = "gru",
         batch_size: int = 128,
         learning_rate: float = 6e-3,
         members: int = 1,
@@ -149,6 +151,7 @@ class GRUForecaster(Estimator):
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.steps = steps
+        self.cell = cell
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.members = members
@@ -541,6 +544,8 @@ class GRUForecaster(Estimator):
         for name in ("season_length", "hidden_size", "num_layers", "steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {self.cell!r}")
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise ValueError(f"trust must be from 0 to 1, got {self.trust}")
         quantiles_of(self.levels)
@@ -605,6 +610,7 @@ class GRUForecaster(Estimator):
             sizes.num_layers,
             _HEAD,
             min(_TAIL, sizes.input_length),
+            self.cell,
         )
         return Plan(
             scaling=scaling,

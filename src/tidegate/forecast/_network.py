@@ -1,4 +1,4 @@
-"""The network: stacked GRU layers, and heads that answer all steps and quantiles at once."""
+"""The network: stacked recurrent layers, and heads that answer all steps and quantiles at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from torch.nn.functional import silu, softplus
 
 from .._series.scale import CANDIDATES, CHANNELS, FACTS, STEADY
 from .._series.shape import FIRST_STEP, Shape, embedding_size
-from ..nn import GRU
+from ..nn import GRU, MinGRU
+
+CELLS = {"gru": GRU, "mingru": MinGRU}
 
 # The first answers are near the base forecast, and their bands about one scale apart.
 _FIRST_WEIGHTS = 0.1
@@ -35,7 +37,7 @@ class Network(nn.Module):
             nn.Embedding(count, embedding_size(count)) for count in shape.categories
         )
         width = CHANNELS + 2 * shape.numbers + sum(map(embedding_size, shape.categories))
-        self.gru = GRU(width, shape.hidden_size, shape.num_layers, batch_first=True)
+        self.gru = CELLS[shape.cell](width, shape.hidden_size, shape.num_layers, batch_first=True)
         self.decay = nn.Parameter(torch.rand(shape.hidden_size) * _FIRST_DECAY)
         self.decay.requires_grad_(shape.gap >= 0)
         seen = shape.hidden_size + FACTS + shape.tail + (1 + STEADY) * shape.horizon

@@ -155,10 +155,10 @@ class MinGRU(nn.Module):
             return self._run_packed(input, hx, keep, return_gates)
         x, alone = self._read_input(input)
         rows_first = self.batch_first and not alone
-        batch, time = (x.size(0), x.size(1)) if rows_first else (x.size(1), x.size(0))
+        batch = x.size(0 if rows_first else 1)
         states = self._read_states(hx, batch, alone, x)
         lengths = None if lengths is None else _read_lengths(lengths, batch, alone, x.device)
-        keep = None if keep is None else self._read_keep(keep, time, batch, alone)
+        keep = None if keep is None else self._read_keep(keep, x, alone)
         ends: list[Tensor] = []
         update, new = [], []
         for layer in range(self.num_layers):
@@ -193,15 +193,13 @@ class MinGRU(nn.Module):
         self, packed: PackedSequence, hx: Tensor | None, keep: Tensor | None, return_gates: bool
     ) -> GRUResult | GRUResultWithGates:
         padded, lengths = pad_packed_sequence(packed, self.batch_first)
-        output, *rest = self(padded, hx, lengths, keep, return_gates)
-        if return_gates:
-            h_n, gates = rest
-            update, new = (
-                tuple(self._pack(s, packed, lengths) for s in gate) for gate in gates[1:]
-            )
-            rest = [h_n, Gates((), update, new)]
-        result = GRUResultWithGates if return_gates else GRUResult
-        return result(self._pack(output, packed, lengths), *rest)
+        found = self.forward(padded, hx, lengths, keep, return_gates)
+        assert isinstance(found.output, Tensor)  # as the input was
+        output = self._pack(found.output, packed, lengths)
+        if not isinstance(found, GRUResultWithGates):
+            return GRUResult(output, found.h_n)
+        gates = (tuple(self._pack(s, packed, lengths) for s in gate) for gate in found.gates)
+        return GRUResultWithGates(output, found.h_n, Gates(*gates))
 
     def _pack(self, sequence: Tensor, like: PackedSequence, lengths: Tensor) -> PackedSequence:
         """A padded sequence, its rows in the order of another packed one."""
@@ -243,15 +241,16 @@ class MinGRU(nn.Module):
             raise ValueError(f"hx must have input's dtype, {x.dtype}, but it has {hx.dtype}")
         return hx[:, None] if alone else hx
 
-    def _read_keep(self, keep: Tensor, time: int, batch: int, alone: bool) -> Tensor:
-        """`keep` as (time, batch, 1 or hidden)."""
+    def _read_keep(self, keep: Tensor, x: Tensor, alone: bool) -> Tensor:
+        """`keep` as (time, batch, 1 or hidden), in the dtype of `x`, batched."""
+        time, batch = x.shape[1::-1] if self.batch_first and not alone else x.shape[:2]
         lead = (time,) if alone else (batch, time) if self.batch_first else (time, batch)
         if tuple(keep.shape) not in (lead, (*lead, self.hidden_size)):
             raise ValueError(
                 f"keep must be {lead} or {(*lead, self.hidden_size)}, but it is {tuple(keep.shape)}"
             )
         keep = keep[..., None] if keep.dim() == len(lead) else keep
-        keep = keep.to(self.weight_ih_l0.dtype)
+        keep = keep.to(x.dtype)
         if alone:
             return keep[:, None]
         return keep.transpose(0, 1) if self.batch_first else keep

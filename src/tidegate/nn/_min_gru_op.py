@@ -258,7 +258,8 @@ class _MappedScan(Function):
         _setup_context(ctx, inputs, output)
 
     @staticmethod
-    def backward(ctx, d_output, d_h_n):
+    def backward(ctx, *d_outputs):
+        d_output, d_h_n = d_outputs
         output, *tensors = ctx.saved_tensors
         if d_output is None and d_h_n is None:
             return (None,) * 6

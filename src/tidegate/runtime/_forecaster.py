@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from .._stream_state import fingerprint
 from ..data import Covariate, Frequency, Panel
 from ..data.covariates import ROLES
 from ..errors import InputError
-from ..ops import gru
+from ..ops import gru, min_gru
 from ._forecast_stream import ForecastStream
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ class _Network:
     def __init__(self, shape: Shape, tensors: Mapping[str, Array]):
         self.shape = shape
         self.tensors = tensors
+        self.run, kinds = _CELLS[shape.cell]
         self.layers = [
-            [tensors[f"gru.{kind}_l{layer}"] for kind in _KINDS]
-            for layer in range(shape.num_layers)
+            [tensors[f"gru.{kind}_l{layer}"] for kind in kinds] for layer in range(shape.num_layers)
         ]
 
     def __call__(self, inputs: Inputs) -> Float[Array, "rows horizon quantiles"]:
@@ -177,7 +177,7 @@ class _Network:
         output = np.ascontiguousarray(steps.swapaxes(0, 1))
         keep = self._keep(inputs.numbers)
         for weights in self.layers:
-            output, _ = gru(output, None, *weights, keep=keep)
+            output, _ = self.run(output, None, *weights, keep=keep)
         state = output[-1]
         tail = inputs.history[:, inputs.history.shape[1] - shape.tail :, 0]
         steady = inputs.candidates[:, :STEADY].reshape(len(state), -1)
@@ -245,7 +245,11 @@ def _check_sizes(model: Model, shape: Shape) -> None:
 
 
 _LONGEST = 2**20  # steps of a window; models have some thousand
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# What runs a layer, and its arrays in order.
+_CELLS: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "gru": (gru, ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    "mingru": (min_gru, ("weight_ih", "bias_ih")),
+}
 
 
 def _entries(entries: Any) -> Array:
