@@ -43,6 +43,14 @@ def sales(n=40) -> pd.DataFrame:
     return pd.concat(shops, ignore_index=True).assign(ds=lambda df: df.ds.dt.strftime("%Y-%m-%d"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    """What the command reads and writes does not depend on how long it trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidegate.forecast._suggest.STEPS", (20, 20))
+        yield
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

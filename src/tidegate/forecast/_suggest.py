@@ -13,6 +13,8 @@ from ..data import Panel
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
 
+STEPS = 600, 1000  # batches to learn from, at least and at most
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -80,7 +82,7 @@ def suggest(
         if layers == 1
         else "the second reads what the first remembers; a third rarely helps forecasts"
     )
-    steps = int(np.clip(points // 100, 600, 1000))
+    steps = int(np.clip(points // 100, *STEPS))
     series = f"{len(panel):,} series" if whole else f"a sample of {len(panel):,} series"
     reasons["steps"] = f"batches of windows, for {series} of usually {usual:,} values"
     return Suggestion(season, input_length, layers, hidden, steps, reasons)
