@@ -12,7 +12,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
 
 test: $(VENV)/setup.stamp
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # torch's own tests of GRUs, fetched from Debian, against ours.
 conformance: $(VENV)/setup.stamp
