@@ -2,7 +2,8 @@
 
 Every cell has 64 units, one layer, a linear layer on its states, and the same training: Adam's
 rate 3e-3, clipping at 1, batches of 32 that are never seen twice. A run ends when the task is
-solved or the steps are over. Runs that were done are kept, and a second call goes on with the rest.
+solved or the steps are over. Runs that were done are kept, and a second call goes on with the rest,
+in the midst of a run that was stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HIDDEN, BATCH, RATE = 64, 32, 3e-3
 # A task counts as solved at this share of the loss of whoever remembers nothing.
 SOLVED = 0.05
 # Batches to learn from at each length: longer sequences cost more and get fewer.
-STEPS = {50: 1000, 200: 800, 500: 400, 2000: 200}
+STEPS = {50: 1000, 200: 800, 500: 1000, 2000: 600}
 # Lengths of 2,000 steps take a minute a run: two tasks, and the cells that might remember so long.
 LONGEST = {2000: (("latch", "adding"), ("GRU, chrono", "LSTM, chrono", "minGRU", "minGRU, chrono"))}
 MNIST_1D, MNIST_1D_STEPS = "MNIST-1D", 2500
@@ -126,11 +127,15 @@ def main(
             for cell in cells
         ]
     runs = [run if batches is None else run | {"batches": batches} for run in runs]
-    left = journal.run_all(runs, one_run, seconds)
+    kept = output / "memory_run.ckpt"
+    left = journal.run_all(runs, lambda **run: one_run(kept, **run), seconds)
     print(markdown_of(table(journal)), f"\n{left} runs are left")
 
 
-def one_run(task: str, length: int, cell: str, seed: int, batches: int | None = None) -> Facts:
+def one_run(
+    kept: Path, task: str, length: int, cell: str, seed: int, batches: int | None = None
+) -> Facts:
+    kept = kept.with_stem(f"{kept.stem} {task} {length} {cell} {seed} {batches}")
     draw, steps, tested = (mnist_1d(seed), MNIST_1D_STEPS, 1000) if task == MNIST_1D else (
         lambda count, key: TASKS[task](count, length, key), STEPS[length], 128
     )  # fmt: skip
@@ -143,6 +148,7 @@ def one_run(task: str, length: int, cell: str, seed: int, batches: int | None = 
         learning_rate=RATE,
         weight_decay=0.0,
         validate_every=25,
+        checkpoint_every=25,
         enough=enough,
         seed=seed,
     )
@@ -152,7 +158,10 @@ def one_run(task: str, length: int, cell: str, seed: int, batches: int | None = 
         lambda number: model(draw(BATCH, first + number))[0],
         settings,
         validate=lambda: model(test)[0].item(),
+        checkpoint=kept,
+        resume=True,
     )
+    kept.unlink(missing_ok=True)
     with torch.no_grad():
         loss, accuracy = (value.item() for value in model(test))
     assert history.best is not None  # it was validated

@@ -107,7 +107,6 @@ def run_score(path: Path, file: Path, each: bool, whole: bool) -> None:
     reader, source = Reader.open(path), Source.of(file)
     if whole:
         return _score_whole(reader, source)
-    print("line\ttoken\tlog_prob" if each else "log_prob\ttokens\tperplexity\tline")
     number = count = 0
     total = 0.0
     lines: list[str] = []
@@ -126,11 +125,15 @@ def _score_lines(
     reader: Reader, lines: list[str], begun: int, each: bool, total: float, count: int
 ) -> tuple[float, int]:
     for number, (line, scored) in enumerate(zip(lines, reader.score(lines), strict=True), begun):
+        if not scored.tokens:
+            continue
+        if not count:
+            print("line\ttoken\tlog_prob" if each else "log_prob\ttokens\tperplexity\tline")
         total, count = total + scored.total, count + len(scored.tokens)
         if each:
             for token, log_prob in zip(*scored, strict=True):
                 print(f"{number + 1}\t{_visible(token)}\t{log_prob:.4f}")
-        elif scored.tokens:
+        else:
             perplexity = math.exp(-scored.total / len(scored.tokens))
             print(f"{scored.total:.4f}\t{len(scored.tokens)}\t{perplexity:.4g}\t{line}")
     return total, count
