@@ -380,6 +380,8 @@ def classify(
     model: Path | None = None,
     number: bool = False,
     per_step: bool = False,
+    cell: Literal["gru", "mingru"] = "gru",
+    forward_only: bool = False,
     members: Count = 1,
     seed: int = 0,
     label: Column = None,
@@ -399,6 +401,8 @@ def classify(
         model: Label with this saved model; nothing is trained.
         number: Predict a number, not a label; so it is anyway where labels are not whole numbers.
         per_step: Each step has a label of its own.
+        cell: The recurrent layers; a minGRU's gates do not see the state.
+        forward_only: Do not read from the end too, so that tidegate stream labels step by step.
         members: How many networks to train and average.
         seed: Where the random numbers of the training start.
         label: The column of labels: y.
@@ -415,6 +419,8 @@ def classify(
             model=model,
             number=number,
             per_step=per_step,
+            cell=cell,
+            bidirectional=not forward_only,
             members=members,
             seed=seed,
             label=label,

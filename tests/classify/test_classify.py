@@ -304,7 +304,7 @@ def test_what_cannot_be_answered_is_said_in_one_sentence(fitted):
 
 def test_frames_that_cannot_be_used_are_refused_in_one_sentence():
     frame = long_frame()
-    with pytest.raises(InputError, match="labelled 'slow' and 'odd'; for one label a step"):
+    with pytest.raises(InputError, match="labelled 'slow' and 'odd'; for a label at each step"):
         small().fit(frame.assign(y=["slow", "odd", *frame.y[2:]]))
     with pytest.raises(InputError, match="no column 'y'"):
         small().fit(frame.drop(columns="y"))

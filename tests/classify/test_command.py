@@ -9,7 +9,9 @@ import pytest
 for package in ("torch", "cyclopts", "rich", "pyarrow"):
     pytest.importorskip(package)
 
+from tidegate.classify import GRUClassifier  # noqa: E402
 from tidegate.cli import main  # noqa: E402
+from tidegate.runtime import load  # noqa: E402
 
 
 @pytest.fixture
@@ -43,6 +45,14 @@ def test_it_learns_says_how_well_and_labels_new_sequences(folder, capsys):
     pd.read_csv("long.csv").drop(columns="y").to_csv("bare.csv", index=False)
     assert main(["classify", "bare.csv", "--model", "out/model.safetensors", "--out", "bare"]) == 0
     assert pd.read_csv("bare/answers.csv").equals(answers)
+
+
+def test_options_reach_the_model_and_forward_only_can_be_streamed(folder):
+    arguments = ["--cell", "mingru", "--forward-only", "--per-step", "--out", "out"]
+    assert main(["classify", "long.csv", *arguments]) == 0
+    model = GRUClassifier.load("out/model.safetensors")
+    assert (model.cell, model.bidirectional, model.per_step) == ("mingru", False, True)
+    assert load("out/model.safetensors").stream().step(np.ones((1, 1))).shape == (1, 2)
 
 
 def test_labels_that_are_not_whole_are_numbers_to_predict(folder, capsys):

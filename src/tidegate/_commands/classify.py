@@ -19,6 +19,7 @@ from ._terminal import messages, output, training_bar
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_OPTIONS = ("per_step", "cell", "bidirectional", "members", "seed")  # of the training
 _KINDS = {"classifier": GRUClassifier, "regressor": GRURegressor}
 
 
@@ -31,6 +32,8 @@ class Request:
     model: Path | None = None
     number: bool = False
     per_step: bool = False
+    cell: str = "gru"
+    bidirectional: bool = True
     members: int = 1
     seed: int = 0
     label: str | None = None
@@ -62,7 +65,7 @@ def _train(request: Request) -> None:
             "with --label"
         )
     kind = GRURegressor if request.number or _are_numbers(table, label) else GRUClassifier
-    options = {"per_step": request.per_step, "members": request.members, "seed": request.seed}
+    options = {name: getattr(request, name) for name in _OPTIONS}
     model = kind().set_params(**options, **names)
     frame = _sequences(table, model, request)
     with training_bar("training") as progress:

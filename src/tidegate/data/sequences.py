@@ -199,7 +199,8 @@ def _labels(
         if different is not None and not _both_missing(labels[different], labels[mine[0]]):
             raise InputError(
                 f"{series.names.source}: column {label_col!r}: series {name!r} is labelled "
-                f"{labels[mine[0]]!r} and {labels[different]!r}; for one label a step, say so"
+                f"{labels[mine[0]]!r} and {labels[different]!r}; for a label at each step say "
+                "per_step=True (--per-step)"
             )
     return [labels[mine[0]] for mine in rows]
 
