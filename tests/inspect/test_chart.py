@@ -61,5 +61,11 @@ def test_bars_stand_on_zero():
     assert float(bars[0][1]) + float(bars[0][2]) == pytest.approx(float(bars[1][1]), abs=0.2)
 
 
+def test_ticks_have_as_many_digits_as_one_another():
+    chart = bars_over_steps(np.array([-0.0026, 0.0004]), ["a", "b"], "", "down")
+    ticks = re.findall(r'<span style="top:[\d.]+%">(.*?)</span>', chart)
+    assert ticks == ["−0.0025", "−0.0020", "−0.0015", "−0.0010", "−0.0005", "0"]
+
+
 def test_numbers_are_short():
     assert [number(v) for v in (0.25, 1234.5, -3e-9, 2.5e9)] == ["0.25", "1,234", "-3e-9", "2.5 bn"]

@@ -131,6 +131,33 @@ def test_a_gate_that_keeps_everything_is_found():
     assert "4 of 4 units never move (layer 1)." in heads
 
 
+def test_layers_of_which_the_same_is_found_share_a_finding():
+    torch.manual_seed(0)
+    made = report(nn.GRU(1, 4, 2, bidirectional=True), torch.randn(30, 2, 1))
+    found = [f.head for f in made.findings if "dies" in f.head]
+    dead = [layer.falls_under(0.01) for layer in made.memory.layers]
+    assert found == [f"The gradient dies at lag {min(dead)} to {max(dead)} (all 4 layers)."]
+
+
+def test_the_drawing_has_the_parts_in_the_order_in_which_they_run():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.never, self.last_one = nn.Linear(9, 9), nn.Linear(12, 2)
+            self.gru = nn.GRU(4, 6, bidirectional=True, batch_first=True)
+            self.words = nn.Embedding(5, 4)
+
+        def forward(self, x):
+            return self.last_one(self.gru(self.words(x))[0])
+
+    page = report(Network(), torch.tensor([[1, 2, 3, 4, 0]])).html
+    boxes = re.findall(r'<div class="box[^>]*><b>(.*?)</b><span>(.*?)</span>', page)
+    names, words = zip(*boxes, strict=True)
+    assert names == ("Input", "Words", "GRU", "Last one", "Output")
+    assert words[2].startswith("6 units each way, ")
+    assert words[-1] == "2 numbers a step"
+
+
 def test_a_text_runs_from_right_to_left():
     data = data_of(report(a_text()))
     assert data["tokens"]
@@ -232,7 +259,7 @@ def test_numbers_that_came_out_are_shown_beside_what_came():
     )
     one = [Numbers(np.array([0.25]), np.array([0.75]))] * 3
     assert (
-        '<td dir="auto">0.25</td><td dir="auto">0.75</td>'
+        '<td dir="auto" class="n">0.25</td><td dir="auto" class="n">0.75</td>'
         in report(replace(series(), outcomes=one)).html
     )
 

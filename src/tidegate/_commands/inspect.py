@@ -95,7 +95,8 @@ def _language(request: Request) -> tuple[Any, Any]:
         raise InputError(f"{request.input} cannot be read as text: {error}") from None
     if not text.strip():
         raise InputError(f"{request.input} is empty")
-    return _open(LanguageModel.load(request.model), request), text
+    # A file's last line end is the editor's, not the text's.
+    return _open(LanguageModel.load(request.model), request), text.removesuffix("\n")
 
 
 def _labeller(request: Request) -> tuple[Any, Any]:

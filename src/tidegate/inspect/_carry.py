@@ -150,7 +150,7 @@ def carry_of(
     return Carry(
         labels=labels,
         row="" if item.names is None else item.names[row],
-        words=f"{words} after {labels[t].strip()!r}" if item.foresees else words,
+        words=f"{words} after {labels[t].strip() or labels[t]!r}" if item.foresees else words,
         score=value,
         baseline=baseline,
         gradient=gradient,

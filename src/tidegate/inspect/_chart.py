@@ -172,8 +172,12 @@ class _Scale:
             chosen = _round_powers(self.low, self.high)
         else:
             chosen = _round_numbers(self.low, self.high)
-        write = percent if self.axis.percent else number
-        return [(float(self(np.array([t]))[0]) / 10, write(t)) for t in chosen]
+        if self.axis.percent:
+            said = [percent(t) for t in chosen]
+        else:
+            said = [number(t) for t in chosen] if self.axis.log else _alike(chosen)
+        places = self(np.array(chosen)) / 10
+        return [(float(p), text.replace("-", "−")) for p, text in zip(places, said, strict=True)]
 
     def _named(self) -> list[tuple[float, str]]:
         names = list(self.axis.names or ())
@@ -207,6 +211,15 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [step * k for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def _alike(ticks: Sequence[float]) -> list[str]:
+    """Numbers of one scale, each with as many digits behind the point."""
+    step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else 0.0
+    if not 1e-5 <= step < 1e5:
+        return [number(tick) for tick in ticks]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{tick:,.{digits}f}" if abs(tick) > step / 2 else "0" for tick in ticks]
+
+
 def number(value: float) -> str:
     """A number as short as it can be read.
 
@@ -232,10 +245,12 @@ def percent(share: float) -> str:
     """A share in percent.
 
     Example:
-        >>> percent(0.6234), percent(0.0042)
-        ('62%', '0.4%')
+        >>> percent(0.6234), percent(0.0042), percent(0.00001)
+        ('62%', '0.4%', '<0.1%')
     """
-    return f"{share:.0%}" if share >= 0.01 or share == 0 else f"{share:.1%}"
+    if share >= 0.01 or share == 0:
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
 def _grid(up: _Scale) -> str:
@@ -262,14 +277,17 @@ def _framed(
         for line in lines
         if line.name
     )
-    rows = "".join(f'<span style="top:{p:.2f}%">{escape(t)}</span>' for p, t in up.ticks())
+    ticks = up.ticks()
+    rows = "".join(f'<span style="top:{p:.2f}%">{escape(t)}</span>' for p, t in ticks)
+    left = 0.48 * max((len(text) for _, text in ticks), default=1) + 0.7  # rem
     columns = "".join(
         f'<span style="left:{p:.2f}%" class="{_side(p)}" dir="auto">{escape(t)}</span>'
         for p, t in across.ticks()
     )
     return (
         (f'<div class="legend" aria-hidden="true">{legend}</div>' if legend else "")
-        + f'<div class="chart" role="img" aria-label="{escape(says, quote=True)}">'
+        + f'<div class="chart" role="img" style="--left:{max(left, 2.2):.2f}rem" '
+        + f'aria-label="{escape(says, quote=True)}">'
         + f'<div class="above">{escape(y.title)}</div><div class="rows">{rows}</div>'
         + f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" aria-hidden="true">'
         + f'{drawn}</svg><div class="columns">{columns}</div>'

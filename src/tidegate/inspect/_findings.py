@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,18 +55,19 @@ def findings(
     history: dict[str, History] | None,
     calibration: Calibration | None,
     cure: str,
+    tokens: bool = False,
 ) -> tuple[Finding, ...]:
     """All that can be said, what matters most first.
 
     `cure` is what makes a longer memory, with {} for its steps; "" where the user has no such
-    choice.
+    choice. A text has `tokens` in place of steps.
     """
     found = [
-        *_gradient(memory, flow, cure),
+        *_gradient(memory, flow, cure, "token" if tokens else "step"),
         *_where_memory_sits(memory),
         *_far_input(gates, memory),
         *_probe(memory),
-        *_origin(carry),
+        *_origin(carry, tokens),
         *_worth(ablation),
         *_saturation(memory),
         *_still_units(gates),
@@ -76,37 +77,48 @@ def findings(
     return tuple(found)
 
 
-def _gradient(memory: Memory, flow: GradientFlow, cure: str) -> Iterator[Finding]:
+def _gradient(memory: Memory, flow: GradientFlow, cure: str, end: str) -> Iterator[Finding]:
     plain = next((c for c in flow.curves if c.name.startswith("plain RNN")), None)
-    for layer in memory.layers:
-        if len(layer.lags) < 4:
-            continue
-        last, name = int(layer.lags[-1]), _in_a_line(layer, memory)
-        dead = layer.falls_under(DEAD)
-        beside = "" if plain is None else _beside(plain.falls_under(DEAD))
-        if layer.gradient.max() > 10:
-            worst = int(layer.gradient.argmax())
-            yield Finding(
-                f"The gradient grows on its way back{name}.",
-                f"At lag {worst} its norm is {number(layer.gradient[worst])}, where 1 is neither "
-                "gain nor loss.",
-                "Clip the gradient when training (clip=1.0), and lower the learning rate.",
-            )
-        elif dead is not None:
-            yield Finding(
-                f"The gradient dies at lag {dead}{name}.",
-                f"Of a small change {dead} steps before the end, less than a hundredth arrives."
-                f"{beside}",
-                "What lies farther back can hardly be learnt."
-                + (cure and f" If it matters, train again with {cure}.").format(
-                    max(2 * dead, last)
-                ),
-            )
-        else:
-            yield Finding(
-                f"The gradient reaches back over all {last} steps{name}.",
-                f"At lag {last} its norm is {number(layer.gradient[-1])}.{beside}",
-            )
+    beside = "" if plain is None else _beside(plain.falls_under(DEAD))
+    layers = [layer for layer in memory.layers if len(layer.lags) >= 4]
+    grows = [layer for layer in layers if layer.gradient.max() > 10]
+    others = [layer for layer in layers if layer not in grows]
+    dies = [layer for layer in others if layer.falls_under(DEAD) is not None]
+    reaches = [layer for layer in others if layer not in dies]
+    if grows:
+        most = max(grows, key=lambda layer: layer.gradient.max())
+        worst = int(most.gradient.argmax())
+        yield Finding(
+            f"The gradient grows on its way back{_in_layers(grows, memory)}.",
+            f"At lag {worst} its norm is {number(most.gradient[worst])}"
+            f"{_in_layers([most], memory) if len(grows) > 1 else ''}, where 1 is neither gain nor "
+            "loss.",
+            "Clip the gradient when training (clip=1.0), and lower the learning rate.",
+        )
+    if dies:
+        dead = [layer.falls_under(DEAD) or 0 for layer in dies]
+        first, last = min(dead), max(dead)
+        lag = f"lag {first}" if first == last else f"lag {first} to {last}"
+        longest = max(2 * last, int(dies[0].lags[-1]))
+        back = "one step" if last == 1 else f"{last} steps"
+        yield Finding(
+            f"The gradient dies at {lag}{_in_layers(dies, memory)}.",
+            f"Of a small change {back} before the last {end}, less than a hundredth arrives there."
+            f"{beside}",
+            cure
+            and f"What lies farther back can hardly be learnt. If it matters, train again "
+            f"with {cure}.".format(longest),
+        )
+    if reaches:
+        last = int(reaches[0].lags[-1])
+        norms = " and ".join(
+            number(layer.gradient[-1]) + (f" ({layer.words})" if len(reaches) > 1 else "")
+            for layer in reaches[:3]
+        )
+        yield Finding(
+            f"The gradient reaches back over all {last} steps{_in_layers(reaches, memory)}.",
+            f"At lag {last} its norm is {norms}.{beside}",
+        )
 
 
 def _beside(lag: int | None) -> str:
@@ -116,22 +128,26 @@ def _beside(lag: int | None) -> str:
 
 
 def _where_memory_sits(memory: Memory) -> Iterator[Finding]:
+    left = {}
     for layer in memory.layers:
         leak = float(np.median(layer.leak_time))
         if not np.isfinite(leak) or len(layer.tried) < 4:
             continue
         far = np.flatnonzero(layer.tried >= 3 * max(leak, 1))
-        if not len(far) or not np.isfinite(layer.swap[far[0]]):
-            continue
-        lag, left = int(layer.tried[far[0]]), float(layer.swap[far[0]])
-        if left > 0.3:
-            yield Finding(
-                f"Memory sits in the candidate more than in the carry{_in_a_line(layer, memory)}.",
-                f"The gates alone would let half of the units fall to 1/e within {number(leak)} "
-                f"steps, yet {lag} steps after the state was swapped, {percent(left)} of the "
-                "difference is still there.",
-                "Do not judge this layer's memory by its gates alone.",
-            )
+        if len(far) and np.isfinite(layer.swap[far[0]]) and layer.swap[far[0]] > 0.3:
+            left[layer.name] = (float(layer.swap[far[0]]), int(layer.tried[far[0]]), leak)
+    if not left:
+        return
+    layers = [layer for layer in memory.layers if layer.name in left]
+    most = max(layers, key=lambda layer: left[layer.name][0])
+    share, lag, leak = left[most.name]
+    yield Finding(
+        f"Memory sits in the candidate more than in the carry{_in_layers(layers, memory)}.",
+        f"The gates alone would let half of the units fall to 1/e within {number(leak)} steps, yet "
+        f"{lag} steps after the state was swapped, {percent(share)} of the difference is still "
+        f"there{_in_layers([most], memory) if len(layers) > 1 else ''}.",
+        "Do not judge this memory by its gates alone.",
+    )
 
 
 def _far_input(gates: Gates, memory: Memory) -> Iterator[Finding]:
@@ -179,28 +195,31 @@ def _probe(memory: Memory) -> Iterator[Finding]:
         )
 
 
-def _origin(carry: Carry | None) -> Iterator[Finding]:
+def _origin(carry: Carry | None, tokens: bool) -> Iterator[Finding]:
     if carry is None or len(carry.integrated) < 6:
         return
     share = np.trim_zeros(carry.share(), "b")  # steps after the one that is explained
     if not len(share):
         return
     count = int(np.argmax(np.cumsum(share[::-1]) >= 0.9 * share.sum())) + 1
-    steps, of = len(share), f" of {carry.row}" if carry.row else ""
+    steps, of = len(share), f", for {carry.row}" if carry.row else ""
+    asked = f"Asked about {carry.words}{of}, by integrated gradients."
+    word = "token" if tokens else "step"
     if 2 * count <= steps:
+        last = f"last {word}" if count == 1 else f"last {count} of {steps:,} {word}s"
         yield Finding(
-            f"What came out rests on the last {count} of {steps} steps.",
-            f"Nine tenths of {carry.words}{of} (integrated gradients) come from there.",
+            f"What came out rests on the {last}.",
+            f"Nine tenths come from there. {asked}",
             "Shorter input would cost less and change little, if other inputs show the same.",
         )
     else:
         most = int(share.argmax())
         label = carry.labels[most].strip()
-        step = f"step {label}" if label.isdigit() else repr(label)
+        step = f"{label!r}" if tokens else f"step {label}"
         yield Finding(
             f"What came out rests on {step} more than on any other.",
-            f"It has {percent(float(share[most]))} of {carry.words}{of} (integrated gradients); "
-            f"nine tenths come from the last {count} of {steps} steps.",
+            f"{percent(float(share[most]))} come from there, nine tenths from the last {count} of "
+            f"{steps:,} {word}s. {asked}",
         )
 
 
@@ -247,22 +266,24 @@ def _worth(ablation: Ablation) -> Iterator[Finding]:
 
 
 def _saturation(memory: Memory) -> Iterator[Finding]:
-    for layer in memory.layers:
-        units = len(layer.kept)
-        opened = int((layer.open > 0.95).sum())
-        if opened and opened >= 0.1 * units:
-            yield Finding(
-                f"{opened} of {units} units keep nearly all of the past at nearly every step"
-                f"{_in_a_line(layer, memory)}.",
-                "They are a long memory, or they take nothing in: the heat map shows which.",
-            )
-        shut = int((layer.shut > 0.95).sum())
-        if shut and shut >= 0.1 * units:
-            yield Finding(
-                f"{shut} of {units} units keep nearly nothing of the past"
-                f"{_in_a_line(layer, memory)}.",
-                "They pass the step's input on.",
-            )
+    for kind, what, why in (
+        (
+            "open",
+            "keep nearly all of the past at nearly every step",
+            "They are a long memory, or they take nothing in: the heat map shows which.",
+        ),
+        ("shut", "keep nearly nothing of the past", "They pass the step's input on."),
+    ):
+        counts = [int((getattr(layer, kind) > 0.95).sum()) for layer in memory.layers]
+        many = [
+            (layer, count)
+            for layer, count in zip(memory.layers, counts, strict=True)
+            if count and count >= 0.1 * len(layer.kept)
+        ]
+        if many:
+            count, units = sum(c for _, c in many), sum(len(layer.kept) for layer, _ in many)
+            where = _in_layers([layer for layer, _ in many], memory)
+            yield Finding(f"{count} of {units} units {what}{where}.", why)
 
 
 def _still_units(gates: Gates) -> Iterator[Finding]:
@@ -315,4 +336,12 @@ def _confidence(calibration: Calibration | None) -> Iterator[Finding]:
 
 
 def _in_a_line(layer: LayerMemory, memory: Memory) -> str:
-    return f" ({layer.words})" if len(memory.layers) > 1 else ""
+    return _in_layers([layer], memory)
+
+
+def _in_layers(layers: Sequence[LayerMemory], memory: Memory) -> str:
+    if len(memory.layers) < 2:
+        return ""
+    if len(layers) == len(memory.layers):
+        return f" (all {len(layers)} layers)" if len(layers) > 2 else " (both layers)"
+    return f" ({'; '.join(layer.words for layer in layers)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 
+_NUMBER = re.compile(r"[<+−-]?\d[\d.,e-]*( m| bn|%)?|—|inf|nan|")
 # Nothing is fetched, from anywhere: the browser is told so.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -64,10 +66,22 @@ def unfold(table: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
-    """A table; the first column names its rows."""
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    """A table; columns of numbers stand to the right."""
+    kinds = [
+        ' class="n"' if all(_NUMBER.fullmatch(cell) for cell in column) else ""
+        for column in zip(*rows, strict=True)
+    ] or [""] * len(heads)
+    top = "".join(
+        f'<th scope="col"{kind}>{escape(head)}</th>'
+        for head, kind in zip(heads, kinds, strict=True)
+    )
     body = "".join(
-        "<tr>" + "".join(f'<td dir="auto">{escape(cell)}</td>' for cell in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td dir="auto"{kind}>{escape(cell)}</td>'
+            for cell, kind in zip(row, kinds, strict=True)
+        )
+        + "</tr>"
         for row in rows
     )
     return (

@@ -140,7 +140,7 @@ def report(
     judgement = None if backtest is None else judge(backtest)
     shown = _named_shortly(gates, memory, flow, ablation)
     calibration = calibration_of(item)
-    said = findings(*shown, carry, histories, calibration, _cure(model))
+    said = findings(*shown, carry, histories, calibration, _cure(model), item.tokens)
     data = heat_map(
         item, shown[0], _count_rows(item, gates), [_by_memory(layer) for layer in memory.layers]
     )

@@ -161,19 +161,20 @@ def worth(ablation: Ablation) -> Section:
         lines.append(
             [
                 held.layer if held.layer == "all layers" else layer_in_words(held.layer),
-                f"{held.gate} gate at {held.value}",
+                held.gate,
+                str(held.value),
                 *([number(held.loss), change] if known else []),
                 percent(held.moved) if np.isfinite(held.moved) else "",
             ]
         )
-    heads = ["layer", "held", *(["loss", "change"] if known else []), "output moved"]
+    heads = ["layer", "gate", "at", *(["loss", "change"] if known else []), "moved"]
     loss = f"The loss as it is: {number(ablation.loss)}. " if known else ""
     lead = (
         f"{loss}One gate is held at 0 or 1 at every step. An update gate at 1 keeps all of the "
         "past and takes nothing; at 0 it keeps nothing; a reset gate at 1 leaves all of the past "
-        "in sight. How far the output moved is in units of its spread."
+        "in sight. How far that moved the output is in units of its spread."
     )
-    body = f'<div class="wide" style="overflow-x:auto">{table(heads, lines, "Gates held")}</div>'
+    body = f'<div class="wide" tabindex="0">{table(heads, lines, "Gates held")}</div>'
     return Section("What each gate is worth", lead, body)
 
 

@@ -22,23 +22,22 @@ def remembered(memory: Memory) -> Section:
     for layer in memory.layers[:FEW]:
         order = np.argsort(-layer.leak_time, kind="stable")
         rank = np.arange(1, len(order) + 1)
-        leak = np.minimum(layer.leak_time[order], 1e4)
+        leak, reach = np.minimum(layer.leak_time[order], 1e4), layer.reach[order].astype(float)
+        wide = max(leak.max(initial=0.0), reach.max(initial=0.0)) > 30  # needs a logarithm
+        if wide:
+            leak, reach = np.maximum(leak, 0.1), np.maximum(reach, 0.5)
         lines = [
-            Line("carry-gate leak time", rank, np.maximum(leak, 1e-2)),
-            Line(
-                "reach of the gradient",
-                rank,
-                np.maximum(layer.reach[order], 0.5),
-                "second",
-                alone=True,
-            ),
+            Line("carry-gate leak time", rank, leak),
+            Line("reach of the gradient", rank, reach, "second", alone=True),
         ]
         median = number(float(np.median(layer.leak_time)))
         says = (
             f"Units of {layer.words} sorted by carry-gate leak time, from "
             f"{number(float(leak[0]))} to {number(float(leak[-1]))} steps, half over {median}."
         )
-        chart = line_chart(lines, Axis("units, sorted"), Axis("steps", log=True), says)
+        chart = line_chart(
+            lines, Axis("units, sorted"), Axis("steps", log=wide, low=None if wide else 0.0), says
+        )
         top = [
             [
                 f"unit {unit}",
@@ -54,6 +53,8 @@ def remembered(memory: Memory) -> Section:
         heads = ["unit", "leak time", "reach", "past kept", "nearly shut", "nearly open"]
         heads += [] if layer.probe is None else [f"probe, {memory.score}"]
         caption = f"Half of the units have a leak time over {median} steps."
+        if wide and (layer.reach < 1).any():
+            caption += " A reach of less than one step is drawn at 0.5."
         name = f"<h3>{titled(layer.words)}</h3>" if len(memory.layers) > 1 else ""
         figures.append(name + figure(chart, caption, table(heads, top, f"Units of {layer.words}")))
     lead = (
@@ -97,6 +98,7 @@ def flow_back(flow: GradientFlow, memory: Memory) -> Section:
             lines.append(Line(name, curve.lags, curve.norm, look))
     floor = max(1e-6, min(float(np.nanmin(np.where(li.y > 0, li.y, 1))) for li in lines))
     lines = [Line(li.name, li.x, np.where(li.y < floor, np.nan, li.y), li.look) for li in lines]
+    lines = _while_something_is_left(lines, floor)
     axis = Axis("norm of the gradient, 1 = nothing lost", log=True, low=floor)
     ends = "; ".join(f"{curve!r}" for curve in flow.curves)
     chart = line_chart(lines, Axis("lag, in steps"), axis, f"Gradient against lag. {ends}.")
@@ -126,6 +128,7 @@ def flow_back(flow: GradientFlow, memory: Memory) -> Section:
         f"{int(line.x[np.isfinite(line.y)][-1])}"
         for line in causal
     )
+    causal = _while_something_is_left(causal, 0.005)
     top = max(1.0, float(np.nanmax([np.nanmax(line.y) for line in causal])))
     grows = top > 2  # then a logarithm shows both what grew and what was lost
     axis = Axis("still there at the end", grows, low=0.01 if grows else 0.0, high=top, percent=True)
@@ -137,6 +140,15 @@ def flow_back(flow: GradientFlow, memory: Memory) -> Section:
     )
     body = f'<div class="pair"><div>{left}</div><div>{figure(right, caption)}</div></div>'
     return Section("How far back it reaches", _FLOW_LEAD, body)
+
+
+def _while_something_is_left(lines: list[Line], size: float) -> list[Line]:
+    """Curves up to a little beyond the last lag at which one of them is over `size`."""
+    there = [line.x[np.nan_to_num(line.y) > size] for line in lines]
+    last = 1.3 * max((float(x[-1]) for x in there if len(x)), default=0.0) + 4
+    return [
+        Line(line.name, line.x[line.x <= last], line.y[line.x <= last], line.look) for line in lines
+    ]
 
 
 _FLOW_LEAD = (

@@ -28,10 +28,11 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     labels, values = carry.labels, carry.integrated
     begun = next((t for t, label in enumerate(labels) if label), 0)
     labels, values = labels[begun:], values[begun:]
-    parts = parts_of(len(labels))
+    share = carry.share()[begun:]
+    first = _first_that_counts(share)
+    parts = [(first + a, first + b) for a, b in parts_of(len(labels) - first)]
     sums = np.array([values[a:b].sum() for a, b in parts])
     names = [labels[a] for a, _ in parts]
-    share = carry.share()[begun:]
     most = np.argsort(-share)[:5]
     best = ", ".join(f"{labels[t].strip()} ({percent(float(share[t]))})" for t in most)
     says = f"Integrated gradients of {carry.words} over the steps. Most came from {best}."
@@ -54,10 +55,27 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
         f"From an input of nothing it would be {number(carry.baseline)}; the bars add up to the "
         "difference."
     )
+    if first:
+        word = "tokens" if item.tokens else "steps"
+        caption += (
+            f" The first {first:,} {word}, which add {number(float(values[:first].sum()))}, are "
+            "left out."
+        )
     lead = "Integrated gradients: how much each step pushed what came out, up or down."
     return Section(
         "Where it came from", lead, figure(chart, caption, table(heads, rows, "Parts of the steps"))
     )
+
+
+def _first_that_counts(share: np.ndarray) -> int:
+    """Where to begin, so that no more than the last steps are shown if nothing comes from others.
+
+    Of 60 steps or fewer all are shown; else at least 40.
+    """
+    if len(share) <= 60:
+        return 0
+    before = np.cumsum(share)
+    return int(min(np.searchsorted(before, 0.005 * before[-1]), len(share) - 40))
 
 
 def outcomes(item: Inspectable) -> Section:
@@ -157,9 +175,10 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
     last = choices[-1]
     bars = "".join(
         f'<div class="choice{" came" if word == last.truth else ""}">'
-        f"<b><bdi>{escape(_seen(word))}</bdi></b>"
+        f'<b data-came="{"came" if item.foresees else "is right"}">'
+        f"<bdi>{escape(_seen(word))}</bdi></b>"
         f'<div class="bar" aria-hidden="true"><i style="width:{100 * chance:.1f}%"></i></div>'
-        f"<span>{percent(chance)}</span></div>"
+        f"<span>{escape(percent(chance))}</span></div>"
         for word, chance in zip(last.names[:8], last.chances[:8], strict=True)
     )
     labels = item.labels[row] if item.labels is not None else []

@@ -141,7 +141,7 @@
 
   const seen = (name) => ({ " ": "␣", "\n": "⏎", "\t": "⇥", "": "∅" }[name] || name);
   function chances(may) {
-    const line = ([name, p]) => `<div class="choice${name === may.came ? " came" : ""}"><b><bdi>${escape(seen(name))}</bdi></b><div class="bar" aria-hidden="true"><i style="width:${100 * p}%"></i></div><span>${p < 0.01 ? `${(100 * p).toFixed(1)}%` : pct(p)}</span></div>`;
+    const line = ([name, p]) => `<div class="choice${name === may.came ? " came" : ""}"><b data-came="${data.foresees ? "came" : "is right"}"><bdi>${escape(seen(name))}</bdi></b><div class="bar" aria-hidden="true"><i style="width:${100 * p}%"></i></div><span>${p < 0.0005 ? "&lt;0.1%" : p < 0.01 ? `${(100 * p).toFixed(1)}%` : pct(p)}</span></div>`;
     const other = may.came !== null && !may.may.some(([name]) => name === may.came);
     const came = other ? `<p class="hint">${data.foresees ? "What came" : "What is right"}, <bdi>${escape(seen(may.came))}</bdi>, is not among the likeliest ${may.may.length}.</p>` : "";
     return `<p class="hint next">${data.foresees ? "What the model expects next:" : "What the model says here:"}</p>${may.may.map(line).join("")}${came}`;
