@@ -59,6 +59,17 @@ def test_every_page_is_there_in_both_languages():
     assert [page.name for page in TRANSLATED] == [page.name for page in ENGLISH]
 
 
+def test_the_same_questions_are_answered_from_the_same_pages_in_both_languages():
+    links = re.compile(r"\]\((?:\.\./|guide/)?([\w-]+)\.md")
+    asked = [
+        [links.findall(answer) for answer in re.split(r"^\*\*", page, flags=re.MULTILINE)[1:]]
+        for page in (read(DOCS / "index.md"), read(DOCS / "fa" / "index.md"))
+    ]
+    assert len(asked[0]) > 10
+    assert all(asked[0])  # no answer without a page that shows it
+    assert asked[0] == asked[1]
+
+
 @pytest.mark.parametrize("page", [*ENGLISH, *TRANSLATED], ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_page_has_a_small_picture_that_is_described(page):
     pictures = PICTURE.findall(read(page))
