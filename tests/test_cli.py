@@ -289,6 +289,8 @@ BAD_ARGUMENTS = {
     "forecast sales.csv --horizon 3 --levels 80 80": "--levels must be different numbers",
     "forecast sales.csv --horizon 3 --freq hourly": "frequency 'hourly' is not known",
     "forecast sales.csv --horizon 3 --out sales.csv": "cannot write into sales.csv: sales.csv is a",
+    "forecast sales.csv --horizon 3 --seed -1": 'Invalid value "-1" for --seed. Must be >= 0.',
+    "classify sales.csv --seed 4294967296": "Invalid value",
     "sail": 'Unknown command "sail".',
     "[/sail]": 'Unknown command "[/sail]".',
     "forecast sales.csv --horizon [/b]": "Invalid value for --horizon: unable to convert",
@@ -360,6 +362,18 @@ def test_bad_input_in_a_process_of_its_own(folder):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err == "tidegate: no.csv: there is no such file\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_output_that_cannot_be_written_is_said():
+    process = [*TIDEGATE, "--version"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(process, env=environment, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert (
+        done.stderr == b"tidegate: the output cannot be written or read: No space left on device\n"
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])

@@ -68,3 +68,23 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder, capsys, tokens, sen
     said = capsys.readouterr().err
     assert re.search(sentence, said)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("check", ["no.csv", "m.safetensors"])
+def test_what_a_check_refuses_is_not_written(folder, check):
+    narrow = ["--dtype", "int8", "--check", check]
+    before, listed = (folder / "m.safetensors").read_bytes(), os.listdir()
+    for target in ("m.safetensors", "n.safetensors", "new/n.safetensors"):
+        assert main(["convert", "m.safetensors", target, *narrow]) == 2
+    assert (folder / "m.safetensors").read_bytes() == before
+    assert os.listdir() == listed
+
+
+def test_a_model_narrowed_onto_itself_is_held_against_what_it_was(folder, capsys):
+    model = ["convert", "m.safetensors"]
+    narrow = ["--dtype", "int8", "--check", "x.csv"]
+    assert main([*model, "n.safetensors", *narrow]) == 0
+    _, aside = capsys.readouterr().out.splitlines()
+    assert main([*model, "m.safetensors", *narrow]) == 0
+    _, onto = capsys.readouterr().out.splitlines()
+    assert onto == aside

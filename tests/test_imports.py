@@ -15,7 +15,9 @@ PACKAGE = Path(tidegate.__file__).parent
 ORDER = [
     "errors",
     "_shapes",
+    "_estimator",
     "_files",
+    "_tensors",
     "_model_file",
     "_stream_state",
     "_sequences",
@@ -30,7 +32,6 @@ ORDER = [
     "nn",
     "_checkpoint",
     "train",
-    "_estimator",
     "_inspectable",
     "_plots",
     "forecast",

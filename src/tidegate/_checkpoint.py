@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ._files import replacing
+from ._tensors import order_metadata
 from .errors import InputError
 
 _FORMAT = "tidegate.checkpoint/1"
@@ -34,6 +35,7 @@ def save_checkpoint(
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as file:
         save_file(copies, file, {"format": _FORMAT, "facts": json.dumps(facts)})
+        order_metadata(file)
 
 
 def load_checkpoint(

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import math
+from numbers import Integral
 from typing import Any, Self
+
+from .errors import InputError
+
+_SEEDS = 2**32  # what every library that draws numbers for us takes
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what no random numbers can start from.
+
+    Raises:
+        InputError: it is no whole number, negative or too large.
+    """
+    if not isinstance(seed, Integral) or not 0 <= seed < _SEEDS:
+        raise InputError(f"seed must be a whole number from 0 to {_SEEDS - 1}, got {seed!r}")
 
 
 class Estimator:
@@ -31,6 +47,13 @@ class Estimator:
                 raise ValueError(f"{type(self).__name__} has no argument {name!r}, only {known}")
             setattr(self, name, value)
         return self
+
+    def _check_training(self) -> None:
+        """Refuse what no network can be trained by."""
+        check_seed(self.seed)  # type: ignore[attr-defined]
+        rate = self.learning_rate  # type: ignore[attr-defined]
+        if not 0 < rate < math.inf:
+            raise InputError(f"learning_rate must be finite and more than 0, got {rate}")
 
     def __repr__(self) -> str:
         """The call that makes this estimator, without the arguments left at their defaults."""

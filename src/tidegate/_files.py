@@ -51,13 +51,15 @@ def staged(folder: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     folder = Path(folder)
+    # Of a set within a set, say where it is to appear.
+    named = folder.parent if folder.name.startswith(_PREFIX) else folder
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         part = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
     except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+        raise InputError(f"cannot write into {named}: {error.strerror}") from error
     done = False
     try:
         yield part
@@ -65,9 +67,9 @@ def staged(folder: str | Path) -> Iterator[Path]:
             _publish(part, folder)
             done = True
     except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot write into {named}: {error.strerror or error}") from error
     except SafetensorError as error:  # it has its own words for what the system said
-        raise InputError(f"cannot write into {folder}: {error}") from error
+        raise InputError(f"cannot write into {named}: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if not done:
@@ -86,8 +88,10 @@ def require_writable(folder: str | Path) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise InputError(f"cannot write into {folder}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write into {folder}: no permission")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=_PREFIX, dir=there))
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from None
 
 
 def _publish(part: Path, folder: Path) -> None:

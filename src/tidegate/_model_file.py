@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from ._files import replacing
+from ._tensors import save_tensors
 from .errors import InputError
 
 FORMAT = "tidegate.model/1"
@@ -72,12 +73,12 @@ def write_model(
     narrow = dict(narrow or {})
     metadata = {"format": FORMAT, "kind": kind, "model": json.dumps(dict(facts))}
     if narrow:
-        metadata["narrow"] = json.dumps(narrow)
+        metadata["narrow"] = json.dumps(narrow, sort_keys=True)
     stored: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
-        stored |= _store(name, np.ascontiguousarray(tensor), narrow.get(name))
+        stored |= _store(name, tensor, narrow.get(name))
     with replacing(Path(path)) as file:
-        safetensors.numpy.save_file(stored, file, metadata)
+        save_tensors(stored, file, metadata)
 
 
 def read_model(path: str | os.PathLike[str], kind: str | None = None) -> ModelFile:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from ._tensors import tensor_bytes
 from .errors import InputError
 
 _FORMAT = "tidegate.stream/1"
@@ -41,7 +42,7 @@ def pack_state(
         "digest": _digest(arrays),
         "notes": json.dumps(dict(notes or {})),
     }
-    return safetensors.numpy.save({k: np.ascontiguousarray(a) for k, a in arrays.items()}, facts)
+    return tensor_bytes(arrays, facts)
 
 
 def unpack_state(data: bytes, model: str) -> State:

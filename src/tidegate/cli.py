@@ -49,6 +49,7 @@ _FILE, _RESULTS, _FORMAT, _TROUBLE = map(
 Debug = Annotated[bool, Parameter(help="Show where in the program an error arose.", group=_TROUBLE)]
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
 Percent = Annotated[float, Parameter(validator=Number(gt=0, lt=100))]
 Folder = Annotated[Path, Parameter(group=_RESULTS)]
 Column = Annotated[str | None, Parameter(group=_FILE)]
@@ -70,7 +71,7 @@ def demo(
     *,
     all: bool = False,
     series: Count | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     out: Folder = Path("tidegate-demo"),
 ) -> None:
     """Forecast the M3 competition's 1,428 monthly series, and compare with simple methods.
@@ -99,7 +100,7 @@ def forecast(
     levels: Annotated[tuple[Percent, ...] | None, Parameter(consume_multiple=True)] = None,
     quick: bool = False,
     skip: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     id: Column = None,
     time: Column = None,
     target: Column = None,
@@ -206,7 +207,7 @@ def language_train(
     steps: Count | None = None,
     learning_rate: Positive = 3e-3,
     patience: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    seed: int = 0,
+    seed: Seed = 0,
     checkpoint: Annotated[Path | None, Parameter(group=_TROUBLE)] = None,
 ) -> None:
     """Train a language model on a text file, and write it to one file.
@@ -275,7 +276,7 @@ def language_sample(
     top_k: Count | None = None,
     top_p: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))] = None,
     beam: Count | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Let a model write; it needs no torch.
 
@@ -383,7 +384,7 @@ def classify(
     cell: Literal["gru", "mingru"] = "gru",
     forward_only: bool = False,
     members: Count = 1,
-    seed: int = 0,
+    seed: Seed = 0,
     label: Column = None,
     id: Column = None,
     time: Column = None,

@@ -23,26 +23,48 @@ def guarded(run: Callable[..., object], tokens: Sequence[str]) -> int:
     """
     try:
         run(tokens, result_action="return_value")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _say("stopped", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output left; Python's own flush at the end must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
-    except (InputError, FloatingPointError, ModuleNotFoundError) as error:
+    except (
+        InputError,
+        FloatingPointError,
+        ModuleNotFoundError,
+        OSError,
+        MemoryError,
+    ) as error:
         if "--debug" in tokens:
             traceback.print_exc()
-        if isinstance(error, ModuleNotFoundError):
-            return _say(_what_is_missing(error), BAD_INPUT)
-        return _say(str(error), BAD_INPUT if isinstance(error, InputError) else FAILED)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        return _say(
+            _sentence(error), FAILED if isinstance(error, FloatingPointError) else BAD_INPUT
+        )
     return 0
 
 
-def _what_is_missing(error: ModuleNotFoundError) -> str:
-    package = (error.name or str(error)).partition(".")[0]
-    return (
-        f"this needs the package {package}: pip install 'tidegate[{_EXTRAS.get(package, 'demo')}]'"
-    )
+def _sentence(error: Exception) -> str:
+    match error:
+        case ModuleNotFoundError():
+            package = (error.name or str(error)).partition(".")[0]
+            extra = _EXTRAS.get(package, "demo")
+            return f"this needs the package {package}: pip install 'tidegate[{extra}]'"
+        case OSError(strerror=str(what)):
+            place = "the output" if error.filename is None else error.filename
+            return f"{place} cannot be written or read: {what}"
+        case MemoryError():
+            return " ".join(f"this needs more memory than there is: {error}".split()).rstrip(": ")
+    return str(error)
+
+
+def _drop_output() -> None:
+    """Nobody takes our output; Python's own flush at the end must not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(sentence: str, code: int) -> int:

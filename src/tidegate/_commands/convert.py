@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .._files import replacing
 from .._model_file import STORAGES, ModelFile, read_model, write_model
 from ..errors import InputError
-from ..export import convert
+from ..export._check import convert_aside
 from ..export._formats import format_of
 from ..runtime import load
 from ._compared import compared
@@ -52,25 +53,30 @@ def run_convert(
     for option, given in (("--dtype", dtype), ("--check", check)):
         if given is not None and not ours:
             raise InputError(f"{option} is for a {_OWN} file, and {target} is none of Tidegate's")
-    before = source.stat().st_size if source.is_file() else 0
-    if ours and formats == Formats() and format_of(source) == "tidegate":
-        file = read_model(source)
-        write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
-        after = target.stat().st_size
-        output.print(f"{source} ({before:,} bytes) written as {target} ({after:,} bytes)")
-        model = load(source) if check else None
-    else:
-        output.print(convert(source, target, **vars(formats)))
-        model = load(target) if check else None
-        if dtype is not None:
-            file = read_model(target)
-            write_model(target, file.kind, file.tensors, file.facts, narrow=_narrow(file, dtype))
-    if check is not None:
-        output.print(compared(model, load(target), check))
+    copied = ours and formats == Formats() and format_of(source) == "tidegate"
+    with replacing(target) as part:
+        if copied:
+            model = load(source) if check else None
+            said = _copy(source, target, part, dtype)
+        else:
+            model, said = convert_aside(source, target, part, **vars(formats))
+            if dtype is not None:
+                _store(read_model(part), part, dtype)
+        if check is not None:
+            said += "\n" + compared(model, load(part), check)
+    output.print(said)
 
 
-def _narrow(file: ModelFile, dtype: str | None) -> Mapping[str, str]:
-    """How each matrix of a file is stored; as it was, unless another type is asked for."""
-    if dtype is None:
-        return file.narrow
-    return file.narrow_as(dtype if dtype in STORAGES else None)
+def _copy(source: Path, target: Path, part: Path, dtype: str | None) -> str:
+    """Write a model file of ours to `part`, and say how large both are."""
+    _store(read_model(source), part, dtype)
+    before, after = source.stat().st_size, part.stat().st_size
+    return f"{source} ({before:,} bytes) written as {target} ({after:,} bytes)"
+
+
+def _store(file: ModelFile, path: Path, dtype: str | None) -> None:
+    """Write a model file, its matrices as they were stored, unless another type is asked for."""
+    narrow = file.narrow
+    if dtype is not None:
+        narrow = file.narrow_as(dtype if dtype in STORAGES else None)
+    write_model(path, file.kind, file.tensors, file.facts, narrow=narrow)

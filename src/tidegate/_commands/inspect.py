@@ -46,9 +46,10 @@ def run_inspect(request: Request) -> None:
 
     model, x = _KINDS[kind](request)
     try:
-        made = report(model, x, request.out, title=request.title)
+        made = report(model, x, title=request.title)
     except ValueError as error:
         raise InputError(f"{request.input}: {error}") from None
+    made.save(request.out)
     for finding in made.findings:
         output.print(f"- {finding.head} {finding.detail}")
         if finding.advice:

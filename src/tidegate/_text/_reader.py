@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from .._estimator import check_seed
 from .._model_file import ModelFile, read_model
 from ..errors import InputError
 from ._cells import Gates, GRUCells, MinGRUCells, SlowCells, States
@@ -374,6 +375,7 @@ class Reader:
         seed: int,
     ) -> Iterator[int]:
         check_sampling(temperature, top_k, top_p)
+        check_seed(seed)
         if length < 0:
             raise ValueError(f"length must be 0 or more, got {length}")
         stream, token = self.stream(), 0

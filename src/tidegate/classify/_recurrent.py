@@ -212,6 +212,7 @@ class Recurrent(Estimator):
         """What a kind of its own keeps in the file."""
 
     def _check_arguments(self) -> None:
+        self._check_training()
         for name in ("hidden_size", "num_layers", "embedding_size", "batch_size", "members"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

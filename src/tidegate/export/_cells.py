@@ -178,10 +178,12 @@ def write_cells(model: Model, path: str | os.PathLike[str], *, layout: str) -> N
 
 
 def _write_eqx(path: Path, cells: Sequence[Arrays]) -> None:
-    with replacing(path) as file, file.open("wb") as opened:
-        for arrays in cells:
-            for name in _EQUINOX:
-                np.save(opened, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+    held = io.BytesIO()  # NumPy does not say why it could not write to a file
+    for arrays in cells:
+        for name in _EQUINOX:
+            np.save(held, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+    with replacing(path) as file:
+        file.write_bytes(held.getvalue())
 
 
 def _arrays(path: Path) -> dict[str, Array]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from .._files import replacing
 from ..errors import InputError
 from ..runtime import GRU, Activation, AddInput, Embedding, Last, Layer, LayerNorm, Linear, Model
 from ._formats import FORMATS, read, target_of, title, write
@@ -71,8 +72,8 @@ def convert(
     *,
     read_as: str | None = None,
     write_as: str | None = None,
-    reading: dict[str, object] | None = None,
-    writing: dict[str, object] | None = None,
+    reading: Mapping[str, object] | None = None,
+    writing: Mapping[str, object] | None = None,
 ) -> str:
     """Convert a file, check the result by running it, and say in a sentence what was done.
 
@@ -87,18 +88,41 @@ def convert(
     Raises:
         InputError: as `read` and `write`, or the result does not compute the same.
     """
-    source, target = Path(source), Path(target)
+    with replacing(target) as part:
+        _, said = convert_aside(
+            Path(source),
+            Path(target),
+            part,
+            read_as=read_as,
+            write_as=write_as,
+            reading=reading,
+            writing=writing,
+        )
+    return said
+
+
+def convert_aside(
+    source: Path,
+    target: Path,
+    part: Path,
+    *,
+    read_as: str | None = None,
+    write_as: str | None = None,
+    reading: Mapping[str, object] | None = None,
+    writing: Mapping[str, object] | None = None,
+) -> tuple[Model, str]:
+    """`convert`, written to `part`, of the same name as `target`: the model, and the sentence.
+
+    Raises:
+        InputError: as `convert`.
+    """
     to = target_of(target) if write_as is None else write_as
     model = read(source, read_as, **(reading or {}))
     came = title(source, read_as)
-    # Made beside, under the same name, since the name may say what it is.
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / target.name
-        write(model, trial, to, **(writing or {}))
-        said = f"; {check_file(model, trial, to)}" if FORMATS[to].reader else ""
-    write(model, target, to, **(writing or {}))
+    write(model, part, to, **(writing or {}))
+    said = f"; {check_file(model, part, to)}" if FORMATS[to].reader else ""
     made = FORMATS[to].title
-    return f"{source} ({came}): {describe(model)}; written to {target} as {made}{said}"
+    return model, f"{source} ({came}): {describe(model)}; written to {target} as {made}{said}"
 
 
 def example(model: Model) -> Array:

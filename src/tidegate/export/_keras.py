@@ -390,9 +390,11 @@ def write_keras(model: Model, path: str | os.PathLike[str]) -> None:
         return
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
-        archive.writestr(_METADATA, json.dumps({"keras_version": "3.0.0", "date_saved": ""}))
-        archive.writestr(_CONFIG, json.dumps(described))
-        archive.writestr(_WEIGHTS, weights)
+        archive.writestr(
+            zipfile.ZipInfo(_METADATA), json.dumps({"keras_version": "3.0.0", "date_saved": ""})
+        )
+        archive.writestr(zipfile.ZipInfo(_CONFIG), json.dumps(described))
+        archive.writestr(zipfile.ZipInfo(_WEIGHTS), weights)
     with replacing(path) as file:
         file.write_bytes(held.getvalue())
 

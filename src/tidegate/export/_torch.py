@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 
 from .._files import replacing
+from .._tensors import save_tensors
 from ..errors import InputError
 from ..runtime import (
     GRU,
@@ -247,7 +248,7 @@ def write_torch(model: Model, path: str | os.PathLike[str]) -> None:
     names, tensors = to_state(model)
     facts = {"format": "pt", "layers": ",".join(names), "batch_first": str(model.batch_first)}
     with replacing(Path(path)) as file:
-        safetensors.numpy.save_file(tensors, file, facts)
+        save_tensors(tensors, file, facts)
 
 
 def to_state(model: Model) -> tuple[list[str], dict[str, Array]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from .._estimator import Estimator
+from .._estimator import Estimator, check_seed
 from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
 from .._plots import ForecastChart, forecast_figure
@@ -304,6 +304,7 @@ class GRUForecaster(Estimator):
         """
         if paths < 1:
             raise ValueError(f"paths must be at least 1, got {paths}")
+        check_seed(seed)
         panel, like = self._to_forecast(df, future)
         source, model = self._source(panel), self.model_
         rng = np.random.default_rng(seed)
@@ -538,6 +539,7 @@ class GRUForecaster(Estimator):
         return look_into(self, panel, known)
 
     def _check_arguments(self) -> None:
+        self._check_training()
         for name in ("horizon", "batch_size", "members"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -115,12 +115,18 @@ class _Cut:
 def _write(chunks: Iterator[str], tokenizer: Tokenizer, path: Path) -> Tokens:
     dtype = np.min_scalar_type(tokenizer.size - 1)
     characters = count = 0
-    with open(path, "wb") as file:
-        for chunk in chunks:
-            tokens = tokenizer.encode(chunk).astype(dtype)
-            characters += len(chunk)
-            count += len(tokens)
-            tokens.tofile(file)
+    try:
+        with open(path, "wb") as file:
+            for chunk in chunks:
+                tokens = tokenizer.encode(chunk).astype(dtype)
+                characters += len(chunk)
+                count += len(tokens)
+                file.write(tokens.data)
+    except OSError as error:
+        raise InputError(
+            f"the tokens of the text cannot be written to {path.parent}: {error.strerror}; TMPDIR "
+            "names another folder to keep them in while the training lasts"
+        ) from None
     if not count:
         return Tokens(np.empty(0, dtype), 0)
     return Tokens(np.memmap(path, dtype, mode="r"), characters)

@@ -366,6 +366,7 @@ class LanguageModel(Estimator):
         return look_into(self._reader(), self.network_, self.history_, input)
 
     def _check_arguments(self) -> None:
+        self._check_training()
         if self.cell not in CELLS:
             raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
         check_vocabulary(self.tokens, self.vocab_size, self.normalize)
@@ -377,8 +378,8 @@ class LanguageModel(Estimator):
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
-        if not self.epochs > 0:
-            raise ValueError(f"epochs must be more than 0, got {self.epochs}")
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be finite and more than 0, got {self.epochs}")
         sizes = self._hidden_sizes()
         if min(sizes) < 1:
             raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}")
