@@ -18,7 +18,7 @@ def check_seed(seed: object) -> None:
     Raises:
         InputError: it is no whole number, negative or too large.
     """
-    if not isinstance(seed, Integral) or not 0 <= seed < _SEEDS:
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"seed must be a whole number from 0 to {_SEEDS - 1}, got {seed!r}")
 
 

@@ -88,7 +88,7 @@ def convert(
     Raises:
         InputError: as `read` and `write`, or the result does not compute the same.
     """
-    with replacing(target) as part:
+    with replacing(Path(target)) as part:
         _, said = convert_aside(
             Path(source),
             Path(target),
