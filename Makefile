@@ -14,10 +14,11 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/setup.stamp
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# torch's own tests of GRUs, fetched from Debian, against ours.
+# torch's own tests of GRUs, fetched from Debian, against ours; and what users have asked for.
 conformance: $(VENV)/setup.stamp
 	$(BIN)/python $(INSTALL) --group conformance
 	$(BIN)/python tests/conformance/torch_own_tests.py
+	$(BIN)/python tests/conformance/pain_probes.py
 
 setup: $(VENV)/setup.stamp
 

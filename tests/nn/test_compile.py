@@ -11,7 +11,7 @@ from torch.export import Dim
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from nn_cases import gradients
-from tidegate.nn import GRU
+from tidegate.nn import GRU, GRUCell
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
@@ -114,9 +114,16 @@ def test_an_exported_program_serves_every_size(strict, options):
     )
     calls = [node for node in program.graph.nodes if "gru_layer" in str(node.target)]
     assert len(calls) == 2
-    for sizes in ((2, 11), (5, 6)):
+    run = program.run_decompositions().module()  # as an exporter takes it further
+    for sizes in (
+        (2, 11),
+        (5, 6),
+        (1, 1),
+        (2, 2),
+        (6, 6),
+    ):  # what else has such a size is no matter
         given = arguments(*sizes)
-        assert_same(program.module()(*given), model(*given))
+        assert_same(run(*given), model(*given))
 
 
 def test_an_exported_program_can_be_saved():
@@ -146,6 +153,28 @@ def test_torchscript_compiles_torchs_gru_with_our_parameters():
 def test_torchscript_refuses_our_options_in_a_sentence():
     with pytest.raises(TypeError, match="torch's own arguments only"):
         torch.jit.script(nn.Sequential(GRU(4, 6, reset="none")))
+
+
+class Read(nn.Module):
+    """A model that takes its GRU's result apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.cell = GRU(4, 6), GRUCell(6, 6, reset="before")
+
+    def forward(self, x, lengths):
+        result = self.gru(x, lengths=lengths)
+        output, h_n = result
+        return output.sin(), self.cell(h_n[0], result.last())
+
+
+def test_a_symbolic_trace_has_a_gru_for_one_node():
+    model = Read()
+    traced = torch.fx.symbolic_trace(model)
+    calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    assert calls == ["gru", "cell"]
+    x, lengths = torch.randn(9, 2, 4), torch.tensor([9, 3])
+    assert_same(traced(x, lengths), model(x, lengths))
 
 
 def test_cost_modes_see_the_operator():

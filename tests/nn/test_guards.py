@@ -77,6 +77,26 @@ def test_lengths_are_checked_before_room_is_made(length):
         GRU(3, 8)(torch.randn(5, 2, 3), lengths=[length, 2])
 
 
+WRONG_WEIGHTS = [
+    ("weight_ih_l1", (24, 7), r"weight_ih must be \(24, 8\), but it is \(24, 7\)"),
+    ("weight_hh_l0", (24, 9), r"weight_hh must be \(24, 8\), but it is \(24, 9\)"),
+    ("bias_hh_l1", (23,), r"bias_hh must be \(24,\), but it is \(23,\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "message"), WRONG_WEIGHTS)
+@pytest.mark.parametrize("steps", [2, 400])  # weights that are kept packed, and not
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_of_another_shape_are_not_read(name, shape, message, steps, training):
+    gru, x = GRU(3, 8, 2), torch.randn(steps, 2, 3)
+    with torch.set_grad_enabled(training):
+        gru(x)  # packs the right ones
+        setattr(gru, name, nn.Parameter(torch.randn(shape)))
+        for given in ({}, {"hx": torch.zeros(2, 2, 8)}, {"lengths": [1, 2]}):
+            with pytest.raises(RuntimeError, match=message):
+                gru(x, **given)
+
+
 @pytest.mark.parametrize("reset", ["after", "before", "none"])
 def test_a_cell_of_no_rows_gives_no_rows(reset):
     cell = GRUCell(3, 8, reset=reset)

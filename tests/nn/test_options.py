@@ -170,7 +170,7 @@ def test_layers_may_differ_in_size(bidirectional):
     for one, other in zip(h_n, states, strict=True):
         assert_close(one, other)
     assert gru(x, h_n).output.shape == output.shape
-    with pytest.raises(TypeError, match="hx must be 3 tensors, one a layer, but it is a tensor"):
+    with pytest.raises(TypeError, match="one for each layer, 3 in all, but it is one tensor"):
         gru(x, torch.cat(h_n[:1]))
 
 
@@ -343,6 +343,8 @@ WRONG_TYPES = [
     ({"hidden_size": 5.0}, "hidden_size should be of type int, or a list of them, got: 5.0"),
     ({"hidden_size": "5"}, "hidden_size should be of type int, or a list of them, got: '5'"),
     ({"num_layers": 2.0}, "num_layers must be a whole number, but it is 2.0"),
+    ({"dropout": "much"}, "dropout must be a number, but it is 'much'"),
+    ({"proj_size": True}, "proj_size must be a whole number, but it is True"),
     ({"proj_size": 2.0}, "proj_size must be a whole number, but it is 2.0"),
     ({"layer_norm": "yes"}, "layer_norm must be True or False, but it is 'yes'"),
     ({"learn_hx": None}, "learn_hx must be True or False, but it is None"),

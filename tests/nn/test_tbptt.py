@@ -65,6 +65,19 @@ def test_a_wrong_restart_is_named():
     reader(torch.randn(4, 2, 3))
     with pytest.raises(ValueError, match=r"bool of \(2,\), but it is torch.float32 of \(3,\)"):
         reader(torch.randn(4, 2, 3), restart=torch.ones(3))
+    with pytest.raises(TypeError, match="restart must be a tensor, but it is a list"):
+        reader(torch.randn(4, 2, 3), restart=[True, False])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_other_rows_than_those_carried_are_refused(batch_first):
+    reader = TruncatedBPTT(GRU(3, 5, batch_first=batch_first))
+    reader(torch.randn(2, 2, 3))
+    for chunk in (torch.randn(*((4, 2) if batch_first else (2, 4)), 3), torch.randn(2, 3)):
+        with pytest.raises(ValueError, match=r"carried \[2\]: call forget\(\) before other rows"):
+            reader(chunk)
+    reader.forget()
+    reader(chunk)
 
 
 def test_a_gru_of_torchs_is_refused():

@@ -37,18 +37,36 @@ class Form(NamedTuple):
     compute: torch.dtype
 
 
-def check_types(input: Tensor | PackedSequence, hx: State | None, keep: Tensor | None) -> None:
-    """Raise unless the arguments of a call are tensors, or hold them."""
+def check_types(
+    input: Tensor | PackedSequence, hx: State | None, keep: Tensor | None, return_gates: bool
+) -> None:
+    """Raise unless the arguments of a call are dense tensors, or hold them."""
     if not isinstance(input, (Tensor, PackedSequence)):
         raise TypeError(f"input must be a tensor or packed, but it is a {type(input).__name__}")
+    _check_dense("input", input.data if isinstance(input, PackedSequence) else input)
     if isinstance(hx, (tuple, list)):
         for state in hx:
             if not isinstance(state, Tensor):
                 raise TypeError(f"hx must hold tensors, but it holds a {type(state).__name__}")
-    elif hx is not None and not isinstance(hx, Tensor):
-        raise TypeError(f"hx must be a tensor, but it is a {type(hx).__name__}")
-    if keep is not None and not isinstance(keep, Tensor):
-        raise TypeError(f"keep must be a tensor, but it is a {type(keep).__name__}")
+            _check_dense("hx", state)
+    elif hx is not None:
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"hx must be a tensor, but it is a {type(hx).__name__}")
+        _check_dense("hx", hx)
+    if keep is not None:
+        if not isinstance(keep, Tensor):
+            raise TypeError(f"keep must be a tensor, but it is a {type(keep).__name__}")
+        _check_dense("keep", keep)
+        if keep.is_complex():
+            raise TypeError(f"keep must be real or bool, but it is {keep.dtype}")
+    if not isinstance(return_gates, bool):
+        raise TypeError(f"return_gates must be True or False, but it is {return_gates!r}")
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.is_nested or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else tensor.layout
+        raise TypeError(f"{name} must be a dense tensor, but it is {kind}")
 
 
 def read(
@@ -173,8 +191,11 @@ def _read_states(gru: GRU, hx: State | None, form: Form) -> list[Tensor | None]:
         state = _read_state(hx, shape, form)
         return [state] if gru.num_layers == 1 else list(state.split(directions))
     if isinstance(hx, Tensor) or len(hx) != gru.num_layers:
-        came = "a tensor" if isinstance(hx, Tensor) else f"{len(hx)}"
-        raise TypeError(f"hx must be {gru.num_layers} tensors, one a layer, but it is {came}")
+        came = "one tensor" if isinstance(hx, Tensor) else f"{len(hx)} of them"
+        raise TypeError(
+            "hx must be a sequence of tensors (directions, batch, hidden_size), one for each "
+            f"layer, {gru.num_layers} in all, but it is {came}"
+        )
     shapes = [(directions, form.batch, size) for size in gru.hidden_sizes]
     return [_read_state(h, shape, form) for h, shape in zip(hx, shapes, strict=True)]
 
@@ -204,8 +225,8 @@ def _read_state(hx: Tensor, shape: tuple[int, int, int], form: Form) -> Tensor:
     hx = hx if form.batched else hx.unsqueeze(1)
     if hx.shape != shape:
         raise RuntimeError(
-            f"Expected hidden size {shape}, got {list(hx.shape)}; "
-            "hx is (num_layers * directions, batch, hidden_size)"
+            f"Expected hidden size {shape}, got {list(hx.shape)}; hx is (num_layers * directions, "
+            "batch, hidden_size), or (directions, batch, hidden_size) for each layer"
         )
     if hx.dtype != form.x.dtype and not torch._C._is_any_autocast_enabled():
         raise ValueError(f"hx must have input's dtype, {form.x.dtype}, but it has {hx.dtype}")
@@ -247,15 +268,23 @@ def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
         raise ValueError("lengths must be None with a PackedSequence, which has its own")
     if not form.batched:
         raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
-    if isinstance(lengths, (int, float, str)):
-        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}")
-    none = not isinstance(lengths, Tensor) and len(lengths) == 0  # has no dtype to be wrong
-    lengths = torch.as_tensor(lengths, dtype=torch.int64 if none else None)
+    if not isinstance(lengths, Tensor):
+        lengths = _as_tensor(lengths)
+    if lengths.is_meta and not form.x.is_meta:
+        raise ValueError("lengths must hold numbers, but it is on meta")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
     if lengths.shape != (form.batch,):
         raise ValueError(f"lengths must be ({form.batch},), but it is {tuple(lengths.shape)}")
     return lengths.to(device=form.x.device, dtype=torch.int64)
+
+
+def _as_tensor(lengths: Sequence[int]) -> Tensor:
+    try:
+        none = len(lengths) == 0  # has no dtype to be wrong
+        return torch.as_tensor(lengths, dtype=torch.int64 if none else None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}") from error
 
 
 def _write_sequence(sequence: Tensor, form: Form) -> Tensor | PackedSequence:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from tidegate.nn import _functional
+from tidegate.nn import _functional, _fx
 from tidegate.nn._layer import GATES, Direction
 
 
@@ -61,6 +62,8 @@ class GRUCell(nn.GRUCell):
             RuntimeError: `input` or `hx` has the wrong size, as in torch.
             ValueError: `input` or `hx` has the wrong number of axes.
         """
+        if isinstance(input, Proxy):
+            return _fx.call(self, input, hx=hx)
         if self.reset == "after":
             return super().forward(input, hx)
         _check(self, input, hx)

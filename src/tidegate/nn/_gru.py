@@ -9,9 +9,10 @@ from numbers import Real
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from tidegate.nn import _call, _dynamo, _init, _short, _stack, gpu
+from tidegate.nn import _call, _dynamo, _fx, _init, _short, _stack, gpu
 from tidegate.nn._layer import GATES, Plan, in_dtype
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 from tidegate.nn._stack import STACKS, Regularisers
@@ -126,6 +127,8 @@ class GRU(nn.GRU):
         self.stack = _one_of("stack", stack, STACKS)
         if "chrono" in self.init:
             _check_chrono(bias, chrono_range)
+        if not isinstance(dropout, Real):
+            raise TypeError(f"dropout must be a number, but it is {dropout!r}")
         sizes = _read_sizes(hidden_size, num_layers)
         uniform = len(set(sizes)) <= 1
         if not uniform:
@@ -140,7 +143,7 @@ class GRU(nn.GRU):
             bias,
             batch_first,
             dropout,
-            bidirectional,
+            bool(bidirectional),
             device=device if as_torch else "meta",
             dtype=dtype,
         )
@@ -250,7 +253,10 @@ class GRU(nn.GRU):
             TypeError: an argument is of the wrong type.
             ValueError: an argument has the wrong shape, dtype or value.
         """
-        _call.check_types(input, hx, keep)
+        if isinstance(input, Proxy):
+            gates = return_gates or None
+            return _fx.call(self, input, hx=hx, lengths=lengths, keep=keep, return_gates=gates)
+        _call.check_types(input, hx, keep, return_gates)
         if lengths is not None and _short.are_whole(self, input, lengths):
             lengths = None
         options = lengths is not None or keep is not None or return_gates
@@ -382,7 +388,7 @@ def _check_chrono(bias: bool, memories: tuple[float, float]) -> None:
 
 
 def _check_proj_size(proj_size: int, hidden_sizes: tuple[int, ...]) -> int:
-    if not isinstance(proj_size, int):
+    if isinstance(proj_size, bool) or not isinstance(proj_size, int):
         raise TypeError(f"proj_size must be a whole number, but it is {proj_size!r}")
     if not 0 <= proj_size < min(hidden_sizes):
         raise ValueError(

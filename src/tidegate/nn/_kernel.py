@@ -138,6 +138,12 @@ class _Read:
             lengths = (sizes[:, None] > torch.arange(self.batch)).sum(0)
         if keep is not None and keep.size(-1) > 1:
             keep = _dense(keep)
+        for name, units in (("hx", h_0), ("keep", keep)):
+            if units is not None and units.size(-1) not in (1, hidden := hidden_size(layer)):
+                raise RuntimeError(
+                    f"weight_hh must have a column for each of the {units.size(-1)} units "
+                    f"of {name}, but it has {hidden}"
+                )
         h_0, mask, lengths = _contiguous(h_0), _contiguous(mask), _contiguous(lengths)
         by_unit = keep is not None and keep.size(-1) > 1
         self.held = (x, offsets, lengths, keep, mask, h_0, zone)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from tidegate import _kernels
-from tidegate.nn._layer import Direction, Layer, Plan, directions
+from tidegate.nn._layer import GATES, Direction, Layer, Plan, directions
 
 RESETS = {
     "after": _kernels.RESET_AFTER,
@@ -31,13 +31,15 @@ class _Entry(NamedTuple):
     backward: bool
     dtype: torch.dtype
     shapes: tuple[torch.Size | None, ...]
+    sizes: tuple[int, int]
     packed: _kernels.Weights
 
-    def serves(self, weights: Direction, reset: str, backward: bool) -> bool:
+    def serves(self, weights: Direction, reset: str, backward: bool, sizes: tuple) -> bool:
         if (
             self.weight_hh() is not weights.weight_hh
             or self.reset != reset
             or self.backward < backward
+            or self.sizes != sizes
         ):
             return False
         addresses = []
@@ -58,27 +60,47 @@ _kept: dict[int, _Entry] = {}  # by id of weight_hh
 
 def pack(layer: Layer, plan: Plan, backward: bool) -> Packed:
     """Packed weights of both directions; the second is None in a layer of one."""
-    rows = layer.x.numel() // max(1, layer.x.size(-1))
+    sizes = layer.x.size(-1), layer.weights[1].size(0) // len(GATES[plan.reset])
+    rows = layer.x.numel() // max(1, sizes[0])
     first, *second = (
-        pack_direction(weights, plan.reset, rows, backward)
+        pack_direction(weights, plan.reset, rows, backward, sizes)
         for weights in directions(layer.weights, plan)
     )
     return first, second[0] if second else None
 
 
-def pack_direction(weights: Direction, reset: str, rows: int, backward: bool) -> _kernels.Weights:
-    """Weights and biases of one direction, packed for a call of so many `rows`."""
+def pack_direction(
+    weights: Direction, reset: str, rows: int, backward: bool, sizes: tuple[int, int]
+) -> _kernels.Weights:
+    """Weights and biases of one direction, packed for a call of so many `rows`.
+
+    Raises:
+        RuntimeError: their shapes are not those of `sizes`, features of the input and units.
+    """
     if rows > KEEP_UP_TO_ROWS:
+        check_shapes(weights, reset, sizes)
         return _pack(weights, reset, backward)
     key = id(weights.weight_hh)
     entry = _kept.get(key)
-    if entry is not None and entry.serves(weights, reset, backward):
+    if entry is not None and entry.serves(weights, reset, backward, sizes):
         return entry.packed
+    check_shapes(weights, reset, sizes)
     packed = _pack(weights, reset, backward, True)
     alive = weakref.ref(weights.weight_hh, lambda _: _kept.pop(key, None))
     shapes = tuple(None if w is None else w.shape for w in weights)
-    _kept[key] = _Entry(alive, reset, backward, weights.weight_hh.dtype, shapes, packed)
+    _kept[key] = _Entry(alive, reset, backward, weights.weight_hh.dtype, shapes, sizes, packed)
     return packed
+
+
+def check_shapes(weights: Direction, reset: str, sizes: tuple[int, int]) -> None:
+    """Raise unless the kernels would find every number that they read."""
+    features, hidden = sizes
+    gates = len(GATES[reset]) * hidden
+    columns = {"weight_hh": (hidden,), "weight_ih": (features,)}
+    for name in (*columns, *(name for name in weights._fields if name not in columns)):
+        weight, shape = getattr(weights, name), (gates, *columns.get(name, ()))
+        if weight is not None and weight.shape != shape:
+            raise RuntimeError(f"{name} must be {shape}, but it is {tuple(weight.shape)}")
 
 
 def _pack(

@@ -141,8 +141,9 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
     step = state * x.element_size()
     x_time, x_batch = (x.stride(1), x.stride(0)) if first else (x.stride(0), x.stride(1))
     for layer in range(layers):
+        sizes = x.size(2), hidden
         packed = [
-            pack_direction(Direction(*of_direction), reset, rows, False)
+            pack_direction(Direction(*of_direction), reset, rows, False, sizes)
             for of_direction in weights[layer * directions : (layer + 1) * directions]
         ]
         by_batch = first and layer == layers - 1  # below the top all is time first, as in `_stack`

@@ -137,9 +137,9 @@ def _run_layer(
         weights,
     )
     outputs = gru_layer(layer, plan, save)
-    return (
-        outputs._replace(output=_project(outputs.output, projections)) if projections else outputs
-    )
+    if not projections:
+        return outputs
+    return outputs._replace(output=_project(outputs.output, projections, plan.batch_first))
 
 
 def _effective(
@@ -161,8 +161,10 @@ def _effective(
     return used, projections
 
 
-def _project(output: Tensor, projections: list[Tensor]) -> Tensor:
-    """Each direction's states through its projection."""
+def _project(output: Tensor, projections: list[Tensor], batch_first: bool = False) -> Tensor:
+    """Each direction's states through its projection, in the order in which they lie in memory."""
+    if batch_first and output.dim() == 3:
+        return _project(output.transpose(0, 1), projections).transpose(0, 1)
     states = output.chunk(len(projections), -1)
     return torch.cat([F.linear(h, p) for h, p in zip(states, projections, strict=True)], -1)
 

@@ -44,9 +44,19 @@ class TruncatedBPTT(nn.Module):
             options: those of `GRU.forward`.
 
         Raises:
+            TypeError: `restart` is no tensor, or `hx` is among the options.
             ValueError: the chunk has another number of rows than the last, or `restart` has.
         """
+        if restart is not None and not isinstance(restart, Tensor):
+            raise TypeError(f"restart must be a tensor, but it is a {type(restart).__name__}")
+        if "hx" in options:
+            raise TypeError("hx is the state that is carried: set `state` instead")
         hx = self.state
+        if hx is not None and (rows := _rows(self.gru, input)) != _first(hx).shape[1:-1]:
+            raise ValueError(
+                f"input has {list(rows)} rows and the state that is carried "
+                f"{list(_first(hx).shape[1:-1])}: call forget() before other rows"
+            )
         if hx is not None and restart is not None:
             hx = self._restarted(hx, restart)
         result = self.gru(input, hx, **options)
@@ -78,6 +88,15 @@ class TruncatedBPTT(nn.Module):
         if _first(state).dim() == 3:
             states = [learnt[:, None] for learnt in states]
         return torch.cat(states) if isinstance(state, Tensor) else tuple(states)
+
+
+def _rows(gru: GRU, input: Tensor | PackedSequence) -> torch.Size | tuple[int, ...]:
+    """Rows of the batch, as the one axis that they are; no axis where it is not batched."""
+    if isinstance(input, PackedSequence):
+        return (int(input.batch_sizes[0]),)
+    if input.dim() != 3:
+        return ()
+    return (input.size(0 if gru.batch_first else 1),)
 
 
 def _first(state: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from tidegate import _kernels
-from tidegate.nn._layer import Layer, Plan
-from tidegate.nn._packing import pack
+from tidegate.nn._layer import Direction, Layer, Plan
+from tidegate.nn._packing import pack_direction
 from tidegate.nn._stack import Inputs, Regularisers, parameter_kinds, run
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ class _TokenFunction(Function):
     def forward(ctx, reset: str, save: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         given = TokenLayer(*tensors)
         layer = _as_layer(given)
-        forward, _ = pack(layer, Plan(reset), backward=save)
         time, batch = given.tokens.shape
+        sizes = given.weight_ih.size(1), given.h_0.size(-1)
+        forward = pack_direction(Direction(*given[4:]), reset, time * batch, save, sizes)
         output = given.h_0.new_empty(time, batch, given.h_0.size(-1))
         saved = output.new_empty(_kernels.saved_size(forward, time * batch) if save else 0)
         h_n = torch.empty_like(given.h_0)
