@@ -14,7 +14,7 @@ from folder_cases import EVERY
 from forecast_cases import small_forecaster
 from tidegate._commands import folder
 from tidegate.cli import main
-from tidegate.forecast import GRUForecaster, _folder
+from tidegate.forecast import GRUForecaster, _lots
 
 RANK, SIZE = (int(os.environ.get(name, n)) for name, n in (("RANK", "0"), ("WORLD_SIZE", "1")))
 DIARY, KILLED_AT = Path(os.environ["DIARY"]), int(os.environ["KILLED_AT"])
@@ -45,12 +45,12 @@ def killed_before():
     return any(line.split()[1] == "killed" for line in DIARY.read_text().splitlines())
 
 
-def read_lot(parts, lot, rows, rng):
-    noted("read", *(f"{s.file}:{s.first}" for s in lot.stretches))
-    return read(parts, lot, rows, rng)
+def read_lot(lots, number, rng):
+    noted("read", number)
+    return read(lots, number, rng)
 
 
 if __name__ == "__main__":
-    read, _folder._read_lot = _folder._read_lot, read_lot
+    read, _lots.FolderLots.read = _lots.FolderLots.read, read_lot
     folder.new_model = lambda request: Forecaster(**small_forecaster(steps=16).get_params())
     sys.exit(main())

@@ -14,7 +14,7 @@ from tidegate._commands import folder
 from tidegate._commands._request import new_model
 from tidegate.cli import main
 from tidegate.errors import InputError
-from tidegate.forecast import GRUForecaster, _folder, _folder_out
+from tidegate.forecast import GRUForecaster, _folder_out, _lots, _sample
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,14 @@ def test_a_large_folder_is_sampled(tmp_path, monkeypatch):
     """A sample of lots, of series in each, and of those a thinner one: all of them whole series."""
     df = many_series(120, 40)
     folder = write_folder(tmp_path / "many", df, files=4, group=100)
-    monkeypatch.setattr(_folder, "SAMPLE", 1200)
-    monkeypatch.setattr(_folder, "_LOTS", 8)
-    monkeypatch.setattr(_folder, "_PLANNED", 400)
+    monkeypatch.setattr(_sample, "SAMPLE", 1200)
+    monkeypatch.setattr(_lots, "SAMPLE", 1200)
+    monkeypatch.setattr(_lots, "LOTS", 8)
+    monkeypatch.setattr(_sample, "_PLANNED", 400)
     seen = []
-    draw = _folder.thinned
-    monkeypatch.setattr(_folder, "thinned", lambda *given: seen.append(draw(*given)) or seen[-1])
+    draw = _lots.thinned
+    for module in (_lots, _sample):
+        monkeypatch.setattr(module, "thinned", lambda *given: seen.append(draw(*given)) or seen[-1])
     fitted = small_forecaster().fit(folder)
     lengths = df.groupby("unique_id").size()
     for table in seen:

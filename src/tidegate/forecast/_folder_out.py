@@ -242,7 +242,7 @@ class _Scores:
         reading = Reading(job.columns, None, job.skip, model.frequency)
         schema = None
         for table in job.parts.batches(part):
-            panel, left_out = reading.panel(table, part)
+            panel, left_out = reading.panel(table, part.name)
             facts["read"] += len(table)
             facts["left_out"] += len(left_out)
             facts["reasons"] = (facts["reasons"] + left_out)[:_SAID]

@@ -31,11 +31,12 @@ from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
 from ._fit import AsFunction, Plan, Watch, fit_model, learn
-from ._folder import gather_lessons, read_sample
 from ._frames import NAME, quantile_columns
 from ._looked_into import look_into
+from ._lots import FolderLots, Lots
 from ._network import CELLS, Network
 from ._reading import Reading
+from ._sample import gather_lessons, read_sample
 from ._suggest import Suggestion, suggest
 from ._team import assemble_team
 from ._trust import words_of_reach
@@ -206,7 +207,7 @@ class GRUForecaster(Estimator):
         watch = Watch(progress, checkpoint, resume)
         if isinstance(df, str | os.PathLike):
             if is_many(df):
-                return self._fit_folder(os.fspath(df), watch, skip)
+                return self._fit_lots(self._lots_of(os.fspath(df)), watch, skip)
             df = read_table(df, text=[self.id_col])  # type: ignore[assignment]
         panel = self.read_panel(df)
         plan = self._choose(panel)
@@ -215,9 +216,14 @@ class GRUForecaster(Estimator):
         self._like = None if isinstance(df, Panel) else _head(df)
         return self._learnt(plan, watch, fit_model(source, plan, watch))
 
-    def _fit_folder(self, source: str, watch: Watch, skip: bool) -> Self:
+    def _lots_of(self, folder: str) -> Callable[[Reading], Lots]:
+        return lambda reading: FolderLots.open(folder, reading, self.seed)
+
+    def _fit_lots(
+        self, lots_of: Callable[[Reading], Lots], watch: Watch, skip: bool = False
+    ) -> Self:
         team = assemble_team()
-        sample = read_sample(source, Reading(self._columns(), self.freq, skip), self.seed, team)
+        sample = read_sample(lots_of, Reading(self._columns(), self.freq, skip), self.seed, team)
         plan = self._choose(sample.panel, sample.points)
         lessons = gather_lessons(sample, self.derived_, plan, team)
         self.panel_, self._like = None, None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data import Frequency, Panel
-from ..data._parts import Part, Parts
+from ..data._parts import Parts
 from ..errors import InputError
 from ._columns import Columns
 
@@ -52,21 +52,21 @@ class Reading:
         others = [columns.time, columns.target, *columns.static, *columns.past]
         return Parts.open(source, columns.id, others, rows, least)
 
-    def panel(self, table: pa.Table, part: Part) -> tuple[Panel | None, list[str]]:
+    def panel(self, table: pa.Table, source: str) -> tuple[Panel | None, list[str]]:
         """The series of a table, and a sentence for each that was left out.
 
         Raises:
             InputError: a series cannot be used, and is not to be left out.
         """
         try:
-            return self._panel(table, part), []
+            return self._panel(table, source), []
         except InputError as error:
             if not self.skip:
                 raise InputError(_ROW.sub("", str(error))) from None
         good, bad = [], []
         for one in _series(table, self.columns.id):
             try:
-                self._panel(one, part)
+                self._panel(one, source)
                 good.append(one)
             except InputError as error:
                 bad.append(_ROW.sub("", str(error)))
@@ -74,23 +74,23 @@ class Reading:
             return None, bad
         import pyarrow as pa
 
-        return self._panel(pa.concat_tables(good), part), bad
+        return self._panel(pa.concat_tables(good), source), bad
 
-    def _panel(self, table: pa.Table, part: Part) -> Panel:
+    def _panel(self, table: pa.Table, source: str) -> Panel:
         if self.like is None:
-            return self._on(table, part, self.freq)
+            return self._on(table, source, self.freq)
         try:
-            return self._on(table, part, self.like.name)
+            return self._on(table, source, self.like.name)
         except InputError:
-            panel = self._on(table, part, None)
+            panel = self._on(table, source, None)
         if panel.frequency.season_length != self.like.season_length:
             raise InputError(
-                f"{part.name}: series {panel.ids[0]!r} and others are {panel.frequency.words}, and "
+                f"{source}: series {panel.ids[0]!r} and others are {panel.frequency.words}, and "
                 f"the model forecasts series that are {self.like.words}"
             )
         return panel
 
-    def _on(self, table: pa.Table, part: Part, freq: str | int | None) -> Panel:
+    def _on(self, table: pa.Table, source: str, freq: str | int | None) -> Panel:
         columns = self.columns
         return Panel.from_frame(
             table,
@@ -98,7 +98,7 @@ class Reading:
             columns.time,
             columns.target,
             freq,
-            part.name,
+            source,
             static_cols=columns.static,
             past_cols=columns.past,
         )

@@ -1,15 +1,16 @@
-"""Learning from a folder of Parquet files: a sample of its series, part by part.
+"""Learning from a sample in lots, as one process or as a team of several.
 
 The network learns from windows that are drawn at random anyhow, and no more of them than its steps
-can look at. So a sample of row groups is read, here called lots, and a sample of the series of
-each. From a thinner sample of all lots, which every process of a team has, the sizes, the calendar
-and the columns are chosen, and it is tried on; the lots themselves are shared among the processes.
-Which windows are drawn depends on the seed and the folder, not on the number of processes.
+can look at. So a sample is enough. From a thinner one of all lots, which every process of a team
+has, the sizes, the calendar and the columns are chosen, and it is tried on; the lots themselves are
+shared among the processes. Which windows are drawn depends on the seed and the data, not on the
+number of processes.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,26 +19,26 @@ import torch
 
 from .._series.derived import Derived
 from ..data import Panel
-from ..data._parts import Part, Parts
 from ..errors import InputError
 from ._examples import Examples, make_examples
 from ._fit import Frame, Lessons, Plan, most_windows, teaching
+from ._lots import SAMPLE, Lots
 from ._reading import Reading, thinned
 from ._team import Alone, agreed, share
 
-# Rows of the sample, from so many lots; and rows of the thinner sample.
-SAMPLE, _LOTS, _PLANNED = 2**21, 64, 2**18
+# Rows of the thinner sample.
+_PLANNED = 2**18
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is read of a folder.
+    """What is learnt from.
 
     Attributes:
         panel: the thinner sample, the same in every process.
         lots: number and series of each lot that this process has.
-        points: rows of the whole folder.
-        fingerprint: of the folder and the seed.
+        points: rows that it is a sample of.
+        fingerprint: of the data and the seed.
     """
 
     panel: Panel
@@ -46,30 +47,33 @@ class Sample:
     fingerprint: str
 
 
-def read_sample(source: str, reading: Reading, seed: int, team: Alone) -> Sample:
+def read_sample(
+    lots_of: Callable[[Reading], Lots], reading: Reading, seed: int, team: Alone
+) -> Sample:
     """Read this process's lots, and the thinner sample together with the others.
 
     Raises:
         InputError: the files or the series cannot be used.
     """
-    parts = agreed(team, lambda: reading.open(source, SAMPLE // _LOTS, _LOTS))
-    lots = _draw_lots(parts, seed)
-    mine = share(team, np.array([lot.rows for lot in lots]))
-    thin = _PLANNED / min(parts.rows, SAMPLE)
+    lots = agreed(team, lambda: lots_of(reading))
+    mine = share(team, lots.sizes)
+    thin = _PLANNED / min(lots.rows, SAMPLE)
     tables: dict[int, pa.Table] = {}
 
     def read() -> list[pa.Table]:
         some = []
         for number in mine:
             rng = np.random.default_rng([seed, number])
-            table = _read_lot(parts, lots[number], SAMPLE // len(lots), rng)
+            table = lots.read(number, rng)
             if table is not None:
                 tables[number] = table
-                some.append(thinned(table, parts.id, int(thin * len(table)) + 1, rng))
+                some.append(thinned(table, lots.id, int(thin * len(table)) + 1, rng))
         return some
 
     thinner = [table for some in team.gather(agreed(team, read)) for table in some]
-    panel, bad = reading.panel(pa.concat_tables(thinner, promote_options="permissive"), lots[0])
+    panel, bad = reading.panel(
+        pa.concat_tables(thinner, promote_options="permissive"), lots.name(0)
+    )
     if panel is None:
         raise InputError(bad[0])
     same = replace(reading, freq=panel.frequency.name)
@@ -79,7 +83,7 @@ def read_sample(source: str, reading: Reading, seed: int, team: Alone) -> Sample
         left_out = 0
         for number in mine:
             if number in tables:
-                found, others = same.panel(tables.pop(number), lots[number])
+                found, others = same.panel(tables.pop(number), lots.name(number))
                 left_out += len(others)
                 if found is not None:
                     panels[number] = found
@@ -88,7 +92,7 @@ def read_sample(source: str, reading: Reading, seed: int, team: Alone) -> Sample
     left_out = sum(team.gather(agreed(team, understand)))
     if left_out:
         panel.notes.append(f"{left_out} of the sampled series cannot be used and were left out")
-    return Sample(panel, panels, parts.rows, _digest(parts.fingerprint, seed))
+    return Sample(panel, panels, lots.rows, _digest(lots.fingerprint, seed))
 
 
 def gather_lessons(sample: Sample, derived: Derived, plan: Plan, team: Alone) -> Lessons:
@@ -126,25 +130,6 @@ def gather_lessons(sample: Sample, derived: Derived, plan: Plan, team: Alone) ->
         frame.held_out(source.windows, plan),
         _digest(sample.fingerprint, repr((plan.scaling, layout, plan.shape, plan.batch_size))),
     )
-
-
-def _draw_lots(parts: Parts, seed: int) -> list[Part]:
-    """All parts of a small folder, some drawn at random from a large one."""
-    if parts.rows <= SAMPLE:
-        return list(parts.parts)
-    order = np.random.default_rng(seed).permutation(len(parts.parts))
-    rows = np.cumsum([parts.parts[i].rows for i in order])
-    needed = int(np.searchsorted(rows, SAMPLE)) + 1
-    return [parts.parts[i] for i in sorted(order[: max(needed, _LOTS)])]
-
-
-def _read_lot(parts: Parts, lot: Part, rows: int, rng: np.random.Generator) -> pa.Table | None:
-    """Some of the series of a lot, about so many rows; None if no series begins in it."""
-    kept = [
-        thinned(table, parts.id, max(rows * len(table) // lot.rows, 1), rng)
-        for table in parts.batches(lot)
-    ]
-    return pa.concat_tables(kept, promote_options="permissive") if kept else None
 
 
 def _digest(*facts: object) -> str:
