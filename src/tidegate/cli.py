@@ -42,8 +42,9 @@ app = App(
 )
 app.meta.suppress_keyboard_interrupt = False
 
-_FILE, _RESULTS, _FORMAT, _TROUBLE = map(
-    Group.create_ordered, ("The file", "Results", "What a file does not say", "In trouble")
+_FILE, _RESULTS, _FORMAT, _CLUSTER, _TROUBLE = map(
+    Group.create_ordered,
+    ("The file", "Results", "What a file does not say", "A cluster", "In trouble"),
 )
 
 Debug = Annotated[bool, Parameter(help="Show where in the program an error arose.", group=_TROUBLE)]
@@ -111,6 +112,7 @@ def forecast(
     future: Annotated[Path | None, Parameter(group=_FILE)] = None,
     holidays: Column = None,
     tune: Count | None = None,
+    storage: Annotated[str | None, Parameter(group=_CLUSTER)] = None,
     tensorboard: Annotated[Path | None, Parameter(group=_RESULTS)] = None,
     resume: Annotated[bool, Parameter(group=_TROUBLE)] = False,
     out: Folder = Path("tidegate-forecast"),
@@ -141,6 +143,8 @@ def forecast(
         holidays: A country whose holidays the network is to read, such as DE.
         tune: Try so many settings on the ends of the series and keep the best (needs optuna). The
             search is kept beside the results, and goes on from there when run again.
+        storage: Where the search of --tune is kept instead: a file, or the address of a database
+            that several machines search with together, postgresql+psycopg://user@host/name.
         tensorboard: A folder for the losses, as TensorBoard reads them.
         resume: Go on with a folder where a run of the same command ended or was killed.
         out: The folder for the forecasts, the model and the picture.
@@ -167,6 +171,7 @@ def forecast(
             future=future,
             holidays=holidays,
             tune=tune,
+            storage=storage,
             tensorboard=tensorboard,
             resume=resume,
         )

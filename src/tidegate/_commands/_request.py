@@ -42,6 +42,7 @@ class Request:
     tune: int | None = None
     tensorboard: Path | None = None
     resume: bool = False
+    storage: str | None = None
 
     @property
     def file(self) -> Path:

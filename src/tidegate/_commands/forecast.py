@@ -36,6 +36,8 @@ def run_forecast(request: Request) -> None:
         InputError: the file, the model or the folder for the results cannot be used.
     """
     require_writable(request.out)
+    if request.storage is not None and request.tune is None:
+        raise InputError("--storage keeps a search, and --tune N asks for one")
     if is_many(request.source):
         from .folder import run_folder
 
@@ -86,10 +88,10 @@ def _tuned(model: GRUForecaster, panel: Panel, request: Request) -> dict[str, An
 
     request.out.mkdir(parents=True, exist_ok=True)
     with searching_bar("searching") as progress:
-        found = tune(
-            model, panel, request.tune or 1, storage=request.out / "search.db", progress=progress
-        )
-    gain = f" (the suggested settings: {found.suggested:.3f})"
+        storage = request.storage or request.out / "search.db"
+        found = tune(model, panel, request.tune or 1, storage=storage, progress=progress)
+    known = found.suggested is not None
+    gain = f" (the suggested settings: {found.suggested:.3f})" if known else ""
     settings = ", ".join(f"{name} {value:.3g}" for name, value in found.settings.items())
     output.print(f"Best of {found.trials} settings, MASE {found.error:.3f}{gain}: {settings}", "")
     return found.settings

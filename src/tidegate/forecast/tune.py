@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,13 +35,14 @@ class Tuned:
     Attributes:
         settings: arguments of the best forecaster.
         error: its mean absolute scaled error over the folds.
-        suggested: that of the suggested settings, which are tried first.
+        suggested: that of the suggested settings, which are tried first; None where another process
+            is at it still.
         trials: how many settings were tried, those given up early among them.
     """
 
     settings: dict[str, Any]
     error: float
-    suggested: float
+    suggested: float | None
     trials: int
 
 
@@ -59,21 +59,28 @@ def tune(
 
     Each trial learns from what lies before the last `folds` horizons and forecasts the next, then
     from a horizon more, and so on. It is given up when it is worse than half of the others were
-    after as many folds. The suggested settings are the first trial.
+    after as many folds. The suggested settings are the first trial. Any number of processes, on any
+    machines, may search together: they are given the same storage, and stop when all trials are
+    done; what one that was killed was at is done by another. One process finds the same each time,
+    also where it was stopped and went on.
 
     Args:
         model: its arguments are kept, but for those that are searched for.
         df: the series.
         trials: how many settings to try, those that the storage has already among them.
         folds: origins in order of time.
-        storage: a file (SQLite) that keeps the search, so that it can go on later.
+        storage: what keeps the search, so that it can go on later: a file (SQLite), or the address
+            of a database, such as postgresql+psycopg://user@host/name. It may hold those of other
+            data too.
         progress: called after each trial with its number, their total and the best error so far.
 
     Raises:
-        InputError: the series are too short, or the storage is of other data.
+        InputError: the series are too short, or the database cannot be reached.
         ModuleNotFoundError: Optuna is not installed.
     """
     import optuna
+
+    from ._search import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 1 or folds < 1:
@@ -83,29 +90,27 @@ def tune(
     longest = max((len(values) for values in past[0].values), default=0)
     if longest < model.horizon + _LEAST_HISTORY:
         raise InputError(f"the series are too short to hold {folds} horizons back")
-    study = optuna.create_study(
-        study_name=_STUDY,
-        storage=None if storage is None else f"sqlite:///{Path(storage)}",
-        sampler=optuna.samplers.TPESampler(seed=model.seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-        load_if_exists=True,
-    )
-    _require_same_data(study, panel, model)
+    study = open_study(f"{_STUDY} {_fingerprint(panel, model)}", storage, model.seed)
     suggestion = model.suggest(panel)
     if not study.trials:
         study.enqueue_trial(_suggested(model, suggestion))
     search = _Search(model, panel, past, suggestion.input_length, suggestion.steps)
 
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def done() -> int:
+        return sum(trial.state in finished for trial in study.get_trials(deepcopy=False))
+
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if progress is not None:
-            progress(len(study.trials), trials, _best(study))
+            progress(done(), trials, _best(study))
+        if done() >= trials:
+            study.stop()
 
-    done = sum(trial.state.is_finished() for trial in study.trials)
-    if done < trials:
-        study.optimize(search, n_trials=trials - done, callbacks=[tell])
-    first = next(t.value for t in study.trials if t.value is not None)
+    if done() < trials:
+        study.optimize(search, callbacks=[tell])
     settings = search.settings(study.best_params)
-    return Tuned(settings, study.best_value, first, len(study.trials))
+    return Tuned(settings, study.best_value, study.trials[0].value, done())
 
 
 @dataclass
@@ -175,11 +180,9 @@ def _best(study: optuna.Study) -> float | None:
     return min(finished, default=None)
 
 
-def _require_same_data(study: optuna.Study, panel: Panel, model: GRUForecaster) -> None:
+def _fingerprint(panel: Panel, model: GRUForecaster) -> str:
+    """What must be the same for errors to be comparable."""
     digest = hashlib.blake2b(repr((panel.ids, model.horizon)).encode(), digest_size=16)
     for values in panel.values:
         digest.update(np.ascontiguousarray(values).data)
-    known = study.user_attrs.setdefault("data", digest.hexdigest())
-    if known != digest.hexdigest():
-        raise InputError("the storage of the search is of other data or another horizon")
-    study.set_user_attr("data", known)
+    return digest.hexdigest()
