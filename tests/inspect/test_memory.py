@@ -151,6 +151,8 @@ def test_the_flip_effect_is_in_units_of_the_distance_between_rows():
         apart = (last.roll(1, 1) - last).square().sum()
     wanted = (moved / apart).sqrt().item()
     assert memory(gru, x)["l0"].flip[lag] == pytest.approx(wanted, rel=1e-12)
+    # With fewer lags no more than the last steps are run.
+    assert memory(gru, x, lags=lag)["l0"].flip[lag] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_rows_do_not_count_at_lags_that_they_do_not_have():

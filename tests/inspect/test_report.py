@@ -78,6 +78,13 @@ def test_a_page_fetches_nothing_and_names_are_no_markup():
     assert "walk 0 &lt;&amp;&gt;" in made.html
 
 
+def test_tokens_are_no_markup_and_turn_nothing_round():
+    html = report(a_text("یک <u> دو سه <u> چهار <u>")).html
+    assert "<u>" not in html
+    assert "&lt;u&gt;" in html
+    assert "<bdi>&#x27;کردند&#x27;</bdi>" in report(a_text()).html
+
+
 def test_a_large_input_is_summarised():
     torch.manual_seed(0)
     gru = GRU(3, 70, 2, batch_first=True)
@@ -154,7 +161,7 @@ def test_the_drawing_has_the_parts_in_the_order_in_which_they_run():
     boxes = re.findall(r'<div class="box[^>]*><b>(.*?)</b><span>(.*?)</span>', page)
     names, words = zip(*boxes, strict=True)
     assert names == ("Input", "Words", "GRU", "Last one", "Output")
-    assert words[2].startswith("6 units each way, ")
+    assert words[2].startswith("2 × 6 units, ")
     assert words[-1] == "2 numbers a step"
 
 

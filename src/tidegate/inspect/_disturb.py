@@ -50,8 +50,11 @@ def flip_effects(
         return [(np.arange(1), np.zeros(1))] * len(traces)
     rows = some_rows(replay.batch)
     small, flipped = replay.rows(rows), flipped[:, rows]
+    # What comes before the first flip is known.
+    small = small.tail(longest + 1, [trace.run.states[:, rows] for trace in traces])
+    flipped = flipped[replay.time - small.time :]
     # All lags are tried at once where that is no more than a run of these rows may take.
-    together = max(replay.affordable() // len(rows), 1)
+    together = max(small.affordable() // len(rows), 1)
     widest = max(trace.strand.start.size(-1) for trace in traces)
     lags = _chosen_lags(longest, int(np.clip(_SIZE // (len(rows) * widest), 8, 64)))
     effects = {index: np.full(len(lags), np.nan) for index in range(len(traces))}

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# The largest lag where none is asked for, and steps before it that untrained cells read.
+LAGS, _WARM = 200, 100
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """How one recurrence passes the gradient back.
@@ -159,6 +163,8 @@ def _untrained_curves(call: Call, lags: int | None, seed: int) -> list[Curve]:
     if not isinstance(module, GRUS) or not isinstance(call.input, torch.Tensor):
         return []
     x = replay_of(call).inputs.x.transpose(0, 1)
+    # What an untrained cell read long before the first lag has left no trace.
+    x = x[:, -(LAGS if lags is None else lags) - _WARM :]
     sizes = cast("tuple[int, ...]", getattr(module, "hidden_sizes", (module.hidden_size,)))
     curves = []
     for name, (cell, features) in untrained(x, sizes[0], seed).items():
@@ -169,7 +175,7 @@ def _untrained_curves(call: Call, lags: int | None, seed: int) -> list[Curve]:
 
 def _curve(way: Way, name: str, kind: str, lags: int | None) -> Curve:
     time = len(way.states) - 1
-    longest = max(min(time, 200 if lags is None else lags), 0)
+    longest = max(min(time, LAGS if lags is None else lags), 0)
     norms = norm(sensitivity(way.advance, way.states, longest))
     # A lag beyond a row's beginning is no lag of that row.
     known = torch.arange(len(norms))[:, None] <= way.lengths

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 
+_QUOTED = re.compile(r"&#x27;[^&]*[\u0590-\u08ff][^&]*&#x27;")
 _NUMBER = re.compile(r"[<+−-]?\d[\d.,e-]*( m| bn|%)?|—|inf|nan|")
 # Nothing is fetched, from anywhere: the browser is told so.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -88,6 +89,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> st
         f'<table aria-label="{escape(label, quote=True)}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
+
+
+def isolated(text: str) -> str:
+    """Escaped; a quoted word that runs from right to left does not turn what stands beside it."""
+    return _QUOTED.sub(r"<bdi>\g<0></bdi>", escape(text))
 
 
 def titled(text: str) -> str:

@@ -53,6 +53,25 @@ class Replay:
             ),
         )
 
+    def tail(self, steps: int, states: list[Tensor]) -> Replay:
+        """The replay of the last steps, from the states of all strands that a run had there.
+
+        The replay itself where a row ends before, or a direction begins at the end.
+        """
+        begin = self.time - steps
+        if begin <= 0 or self.gru.bidirectional or (self.lengths != self.time).any():
+            return self
+        inputs = self.inputs
+        return replace(
+            self,
+            inputs=inputs._replace(
+                x=inputs.x[begin:],
+                states=[each[begin][None] for each in states],
+                keep=None if inputs.keep is None else inputs.keep[begin:],
+                lengths=None,
+            ),
+        )
+
     def affordable(self) -> int:
         """How many rows can be run together: gates and states of every step take memory."""
         return max(_NUMBERS // max(self.units * self.time, 1), 1)

@@ -16,7 +16,7 @@ from ...nn import MinGRU
 from .._capture import GRUS
 from .._chart import number, percent
 from .._input import at_rest
-from .._page import Section, titled
+from .._page import Section, isolated, titled
 
 if TYPE_CHECKING:
     from .._findings import Finding
@@ -87,9 +87,8 @@ def _by_layer(gates: Gates) -> list[tuple[str, list[LayerGates]]]:
 def _layer_box(directions: Sequence[LayerGates], several: bool, part: nn.Module) -> str:
     cell = "minGRU" if isinstance(part, MinGRU) else "GRU"
     name = f"{cell}, {directions[0].words}" if several else cell
-    units = f"{directions[0].update.shape[-1]} units"
-    if len(directions) > 1:
-        units = f"{units} each way"
+    each_way = "2 × " if len(directions) > 1 else ""
+    units = f"{each_way}{directions[0].update.shape[-1]} units"
     sizes = [layer.update.size for layer in directions]
     kept = float(np.nanmean([layer.update for layer in directions])) if all(sizes) else np.nan
     meter = f'<i class="meter" aria-hidden="true"><i style="width:{100 * kept:.0f}%"></i></i>'
@@ -159,7 +158,7 @@ def facts(memory: Memory) -> str:
 def found(findings: Sequence[Finding]) -> Section:
     """What the numbers show."""
     entries = "".join(
-        f"<li><b>{_isolated(one.head)}</b><p>{_isolated(one.detail)}</p>"
+        f"<li><b>{isolated(one.head)}</b><p>{isolated(one.detail)}</p>"
         + (f'<p class="do">{_code(escape(one.advice))}</p>' if one.advice else "")
         + "</li>"
         for one in findings
@@ -174,11 +173,6 @@ def _code(text: str) -> str:
     """Calls and arguments in the type of a program."""
     argument = r"[a-z_]+=(?:&quot;\w+&quot;|\([\d, ]*\)|[\d.]*\d)"
     return re.sub(rf"\w+\({argument}(?:, {argument})*\)|\b{argument}", r"<code>\g<0></code>", text)
-
-
-def _isolated(text: str) -> str:
-    """Words that run from right to left kept from turning round what stands beside them."""
-    return re.sub(r"&#x27;[^&]*[\u0590-\u08ff][^&]*&#x27;", r"<bdi>\g<0></bdi>", escape(text))
 
 
 WORDS = Section(

@@ -11,7 +11,7 @@ import numpy as np
 from ..._inspectable import Ahead, Choices, Inspectable, Numbers
 from .._chart import Axis, Line, bars_over_steps, line_chart, number, percent
 from .._heat import parts_of, right_to_left
-from .._page import Section, figure, table, titled
+from .._page import Section, figure, isolated, table, titled
 from ._limits import FEW, ROWS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     heads = ["step", "integrated gradients", "gradient × input", "share"]
     of = f", for {escape(carry.row)}" if carry.row else ""
     caption = (
-        f"{titled(carry.words)}{of}: {number(carry.score)}. "
+        f"{isolated(titled(carry.words))}{of}: {number(carry.score)}. "
         f"From an input of nothing it would be {number(carry.baseline)}; the bars add up to the "
         "difference."
     )

@@ -43,9 +43,15 @@
   const rtl = () => data.rows[row].rtl;
   const column = (t) => (rtl() ? count() - 1 - t : t);
 
+  // Names stand askew over their columns; the last ones may need room at the right.
+  const SLOPE = 0.67, WIDEST = 96;
   const width = () => {
-    const room = field.parentElement.clientWidth, named = data.tokens && count() <= 60;
-    return named ? Math.max(room, count() * 22) : room;
+    const room = field.parentElement.clientWidth, T = count();
+    if (!data.tokens || T > 60) return room;
+    const pen = heat.getContext("2d"), wide = Math.max(room, T * 22);
+    pen.font = `12.8px ${css("--sans")}`;
+    const beyond = data.rows[row].labels.map((name, t) => SLOPE * Math.min(WIDEST, pen.measureText(name.trim()).width) + 10 - ((T - column(t) - 0.5) * wide) / T);
+    return Math.max(wide - Math.max(0, ...beyond), T * 22);
   };
   const prepare = (canvas, w, h) => {
     const ratio = Math.min(window.devicePixelRatio || 1, 3);
