@@ -1,5 +1,7 @@
 """The training loop: reproducible, resumable after a kill, and stopped by validation."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from tidegate.errors import InputError
-from tidegate.train import Settings, train
+from tidegate.train import History, Settings, train
 
 # A model with dropout, so that the random state matters; batches by number alone.
 SCRIPT = """
@@ -179,3 +181,18 @@ def test_tied_weights_survive_a_checkpoint(tmp_path):
     train(again, loss, Settings(steps=10), checkpoint=tmp_path / "c", resume=True)
     assert again[1].weight is again[0].weight
     assert torch.equal(again[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 300, 301, 1000])
+def test_a_file_keeps_the_history_in_few_numbers(steps):
+    losses = [1 / (step + 1) for step in range(steps)]
+    whole = History(losses, [(steps // 2, 0.5), (steps, math.inf)], seconds=3.0)
+    kept = History.from_facts(json.loads(json.dumps(whole.facts(), allow_nan=False)))
+    assert len(whole.facts()["losses"]) <= 300
+    assert len(kept.losses) == steps
+    assert np.mean(kept.losses or [0]) == pytest.approx(np.mean(losses or [0]), rel=2e-3)
+    if steps <= 300:
+        assert kept.losses == pytest.approx(losses, rel=1e-4)
+    assert kept.best == whole.best
+    with pytest.raises(ValueError, match="steps"):
+        History.from_facts(whole.facts() | {"steps": 10**12})

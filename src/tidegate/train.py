@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,19 @@ class Settings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
 
 
+# Losses that a file keeps at most, and steps that it is believed.
+_KEPT, _MOST = 300, 10**7
+
+
+def _short(value: float) -> float | None:
+    """With five digits; None where it is no number, which JSON does not know."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _long(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands, as the progress callback is told after every step."""
@@ -79,6 +93,30 @@ class History:
         """Step and value of the best validation, the first of equals."""
         finite = [entry for entry in self.validations if math.isfinite(entry[1])]
         return min(finite, key=lambda entry: entry[1], default=None)
+
+    def facts(self) -> dict[str, Any]:
+        """What a model's file keeps: of many losses the means of neighbours, and no time of day."""
+        width = -(-len(self.losses) // _KEPT)
+        blocks = [self.losses[i : i + width] for i in range(0, len(self.losses), width or 1)]
+        return {
+            "steps": len(self.losses),
+            "losses": [_short(sum(block) / len(block)) for block in blocks],
+            "validations": [[step, _short(value)] for step, value in self.validations],
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Self:
+        """As a file kept it: each mean stands for as many steps as it was taken of.
+
+        Raises:
+            KeyError, TypeError, ValueError: these are no facts of a history.
+        """
+        steps, means = int(facts["steps"]), [_long(mean) for mean in facts["losses"]]
+        width = -(-steps // _KEPT)
+        if not 0 <= steps <= _MOST or len(means) != (-(-steps // width) if width else 0):
+            raise ValueError(f"a history of {steps} steps with {len(means)} losses")
+        losses = [mean for mean in means for _ in range(width)]
+        return cls(losses[:steps], [(int(step), _long(v)) for step, v in facts["validations"]])
 
     def out_of_patience(self, settings: Settings) -> bool:
         """Whether the last `settings.patience` validations brought nothing better."""

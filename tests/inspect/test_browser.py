@@ -168,3 +168,17 @@ def test_pointing_at_a_token_shows_what_the_model_expects_after_it(browser, page
     browser.run("window.gateReport.choose(3, -1, true)")
     assert "expects next" not in readout(browser)
     assert browser.errors == []
+
+
+def test_a_page_at_rest_shows_the_step_at_which_least_was_kept(browser, tmp_path):
+    made = report(series())
+    browser.open(made.save(tmp_path / "page.html"), DESK)
+    kept = made.gates[0].update[1:, 0].mean(-1)
+    at = browser.run("window.gateReport.at.step")
+    assert kept[at - 1] == pytest.approx(kept.min(), abs=0.005)
+    said = readout(browser)
+    assert "Point at a step" in said
+    assert made.gates.labels[0][at] in said
+    browser.run("window.gateReport.choose(0, -1, false)")
+    assert "Point at a step" not in readout(browser)
+    assert browser.errors == []

@@ -70,6 +70,7 @@ def test_a_forecaster_gets_a_page(here, capsys):
     assert "The gradient" in said.out
     page = Path("new/page.html").read_text("utf-8")
     assert "A forecaster of 3 steps" in page
+    assert "<h2>Training</h2>" in page  # the file keeps how it went
     assert os.listdir("new") == ["page.html"]
 
 

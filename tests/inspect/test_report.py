@@ -143,7 +143,7 @@ def test_layers_of_which_the_same_is_found_share_a_finding():
     made = report(nn.GRU(1, 4, 2, bidirectional=True), torch.randn(30, 2, 1))
     found = [f.head for f in made.findings if "dies" in f.head]
     dead = [layer.falls_under(0.01) for layer in made.memory.layers]
-    assert found == [f"The gradient dies at lag {min(dead)} to {max(dead)} (all 4 layers)."]
+    assert found == [f"The gradient dies at lag {min(dead)} to {max(dead)} (both layers)."]
 
 
 def test_the_drawing_has_the_parts_in_the_order_in_which_they_run():

@@ -18,7 +18,7 @@ from .._model_file import read_model, write_model
 from .._sequences import NumberReader, Reader, TextReader, read_sequences, reader_of
 from ..data import SequenceFrame
 from ..errors import InputError
-from ..train import Progress, Settings
+from ..train import History, Progress, Settings
 from ._fit import Plan, fit_model
 from ._inputs import Inputs, is_frame
 from ._labels import read_labels
@@ -150,6 +150,7 @@ class Recurrent(Estimator):
             "columns": self.columns_,
             "labelled_by_frame": self._labelled_by_frame,
             "notes": self.notes_,
+            "history": [history.facts() for history in self.history_],
         }
         write_model(path, self._kind, tensors, facts | self._learnt_facts())
 
@@ -170,12 +171,13 @@ class Recurrent(Estimator):
             scales = (facts[name] for name in names)
             self.model_ = Model(reader_of(tensors, facts), networks, *scales)
             self.columns_, self.notes_ = facts["columns"], facts["notes"]
+            self.history_ = [History.from_facts(each) for each in facts.get("history", ())]
             self._labelled_by_frame = facts["labelled_by_frame"]
             self._take_facts(facts)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
         self.n_features_in_ = self.model_.reader.features
-        self.history_, self.held_out_, self._seen = [], None, None
+        self.held_out_, self._seen = None, None
         return self
 
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:

@@ -499,6 +499,7 @@ class GRUForecaster(Estimator):
             "suggestion": asdict(self.suggestion_),
             "frequency": self.frequency_.name,
             "notes": self.notes_,
+            "history": [history.facts() for history in self.history_],
         }
         tensors["correlation"] = self.model_.correlation
         write_model(path, "forecaster", tensors, facts)
@@ -523,6 +524,7 @@ class GRUForecaster(Estimator):
             self.suggestion_ = Suggestion(**facts["suggestion"])
             self.frequency_ = Frequency.parse(facts["frequency"])
             self.notes_ = facts["notes"]
+            self.history_ = [History.from_facts(each) for each in facts.get("history", ())]
             self.derived_ = Derived.from_facts(facts["derived"])
             self.shape_ = Shape.from_facts(facts["shape"])
             self.networks_ = _networks(self.shape_, file.tensors, self.members)
@@ -530,7 +532,7 @@ class GRUForecaster(Estimator):
             self.model_ = Model.from_facts(facts["model"], functions, file.tensors["correlation"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error}") from None
-        self.history_, self.panel_, self._like = [], None, None
+        self.panel_, self._like = None, None
         self._checkpoints = []
         return self
 

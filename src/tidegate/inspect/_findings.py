@@ -343,5 +343,6 @@ def _in_layers(layers: Sequence[LayerMemory], memory: Memory) -> str:
     if len(memory.layers) < 2:
         return ""
     if len(layers) == len(memory.layers):
-        return f" (all {len(layers)} layers)" if len(layers) > 2 else " (both layers)"
+        deep = len({layer.name.removesuffix("_reverse") for layer in layers})
+        return (" (both directions)", " (both layers)", f" (all {deep} layers)")[min(deep, 3) - 1]
     return f" ({'; '.join(layer.words for layer in layers)})"

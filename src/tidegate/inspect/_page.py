@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 
 _QUOTED = re.compile(r"&#x27;[^&]*[\u0590-\u08ff][^&]*&#x27;")
-_NUMBER = re.compile(r"[<+−-]?\d[\d.,e-]*( m| bn|%)?|—|inf|nan|")
+_NUMBER = re.compile(r"[<+×−-]?\d[\d.,e-]*( m| bn|%)?|—|inf|nan|")
 # Nothing is fetched, from anywhere: the browser is told so.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 

@@ -75,7 +75,8 @@ class Report:
         """The page inside a notebook, apart from the notebook's own style."""
         return (
             '<iframe title="Gate report" sandbox="allow-scripts" loading="lazy" '
-            'style="width:100%;height:42rem;border:1px solid #ccd5da;border-radius:10px" '
+            'style="box-sizing:border-box;width:100%;height:42rem;border:1px solid #ccd5da;'
+            'border-radius:10px" '
             f'srcdoc="{escape(self.html, quote=True)}"></iframe>'
         )
 

@@ -88,7 +88,7 @@ class LanguageModel(Estimator):
         tokenizer_: how text is cut.
         reader_: the model without torch.
         network_: the model in torch.
-        history_: losses and validations of the training, per token; of a loaded model empty.
+        history_: losses and validations of the training, per token; of a loaded model means over some steps.
         perplexity_: of the part held back, at the best validation.
         bits_per_character_: likewise.
         tokens_per_second_: read in training, validations and all.
@@ -327,6 +327,7 @@ class LanguageModel(Estimator):
             "shape": asdict(self.network_.shape),
             "perplexity": self.perplexity_,
             "bits_per_character": self.bits_per_character_,
+            "history": self.history_.facts(),
         }
         tensors = {name: t.detach().numpy() for name, t in self.network_.state_dict().items()}
         write_model(path, LANGUAGE, tensors, facts)
@@ -349,6 +350,9 @@ class LanguageModel(Estimator):
                 self.hidden_size = tuple(self.hidden_size)
             self.perplexity_ = facts["perplexity"]
             self.bits_per_character_ = facts["bits_per_character"]
+            self.history_ = (
+                History.from_facts(facts["history"]) if "history" in facts else History()
+            )
             self.reader_ = Reader.from_file(file)
             shape = facts["shape"]
             self.network_ = Network(Shape(**shape | {"hidden_sizes": tuple(shape["hidden_sizes"])}))
@@ -359,7 +363,6 @@ class LanguageModel(Estimator):
             raise InputError(f"{path} is damaged: {error}") from None
         self.network_.eval()
         self.tokenizer_ = self.reader_.tokenizer
-        self.history_ = History()
         return self
 
     def _inspectable(self, input: str | None = None, *, known: bool = False) -> Inspectable:

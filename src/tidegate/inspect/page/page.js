@@ -8,7 +8,7 @@
   const names = $("names"), words = $("words"), ruler = $("ruler");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const decoded = new Map();
-  let row = 0, layer = 0, shown = "kept", step = -1, unit = -1;
+  let row = 0, layer = 0, shown = "kept", step = -1, unit = -1, example = true;
 
   // Colours: light to deep for a share, orange to blue through the paper for a state.
   const MAPS = {
@@ -113,10 +113,11 @@
 
   const escape = (text) => { const s = document.createElement("span"); s.textContent = text; return s.innerHTML; };
   const plain = (v) => (v === null || v === undefined ? "" : Math.abs(v) >= 1000 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(4))));
-  const plus = (v) => `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(2)}`;
+  const plus = (v) => (Math.abs(v) < 0.005 ? "0.00" : `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(2)}`);
   const pct = (v) => `${Math.round(100 * v)}%`;
   const label = (t) => data.rows[row].labels[t];
 
+  const hint = readout.innerHTML;
   function tell(said) {
     if (step < 0) return;
     const U = units().length, place = `${data.tokens ? "token" : "step"} ${step + 1} of ${count()}`;
@@ -137,7 +138,7 @@
       ? `Unit ${units()[unit]} kept ${pct(share("kept", unit, step))} of its past and took ${pct(1 - share("kept", unit, step))} of what was new.`
       : `All units together kept ${pct(kept)} of the past and took ${pct(1 - kept)} of what was new.`;
     const k = unit >= 0 ? share("kept", unit, step) : kept;
-    readout.innerHTML = `<h3><bdi>${escape(label(step).trim() || "·")}</bdi>${value === null ? "" : ` <span class="hint">${plain(value)}</span>`} <span class="hint">${place}</span></h3>` +
+    readout.innerHTML = `${example ? hint : ""}<h3><bdi>${escape(label(step).trim() || "·")}</bdi>${value === null ? "" : ` <span class="hint">${plain(value)}</span>`} <span class="hint">${place}</span></h3>` +
       `<div class="flow" aria-hidden="true"><i class="k" style="width:${100 * k}%"></i><i class="t" style="width:${100 * (1 - k)}%"></i></div><p>${about}</p>` +
       `<p class="hint">${unit >= 0 ? "This unit, and those that moved most:" : "Those that moved most:"}</p><table><thead><tr><th>unit</th><th>had</th><th>kept</th><th>forgot</th><th>took</th><th>has</th></tr></thead><tbody>${chosen.map(line).join("")}</tbody></table>`;
     const may = data.rows[row].chances && data.rows[row].chances[step];
@@ -157,12 +158,25 @@
     for (const box of [names, words]) for (const s of box.children) s.classList.toggle("on", Number(s.dataset.step) === step);
   }
   function choose(t, u, said) {
+    example = false;
     step = Math.max(0, Math.min(count() - 1, t)); unit = Math.max(-1, Math.min(units().length - 1, u));
     draw(); mark(); tell(said);
     if (said && field.parentElement.scrollWidth > field.parentElement.clientWidth) {
       const at = ((column(step) + 0.5) * width()) / count();
       field.parentElement.scrollLeft = at - field.parentElement.clientWidth / 2;
     }
+  }
+
+  // Until something is chosen: the step at which least was kept.
+  function rest() {
+    const U = units().length;
+    let least = Infinity;
+    for (let t = Math.min(1, count() - 1); t < count(); t++) {
+      let kept = 0;
+      for (let u = 0; u < U; u++) kept += share("kept", u, t);
+      if (kept < least) { least = kept; step = t; }
+    }
+    example = true; unit = -1;
   }
 
   function text() {
@@ -182,7 +196,7 @@
     ruler.dir = rtl() ? "rtl" : "ltr"; ruler.hidden = few;
     ruler.replaceChildren(...[0, Math.floor((T - 1) / 2), T - 1].map((t) => { const s = document.createElement("bdi"); s.textContent = labels[t]; return s; }));
   }
-  function all() { if (step >= count()) step = -1; if (unit >= units().length) unit = -1; text(); draw(); mark(); tell(false); if (step < 0 && rtl()) field.parentElement.scrollLeft = field.parentElement.scrollWidth; }
+  function all() { if (example || step >= count()) rest(); if (unit >= units().length) unit = -1; text(); draw(); mark(); tell(false); if (example && rtl()) field.parentElement.scrollLeft = field.parentElement.scrollWidth; }
 
   function at(event) {
     const box = heat.getBoundingClientRect(), T = count();
@@ -192,7 +206,7 @@
   }
   field.addEventListener("pointermove", at);
   field.addEventListener("pointerdown", at);
-  field.addEventListener("focus", () => { if (step < 0) choose(0, -1, true); });
+  field.addEventListener("focus", () => { if (example) choose(0, -1, true); });
   field.addEventListener("keydown", (event) => {
     const ahead = rtl() ? -1 : 1;
     const moves = { ArrowRight: [ahead, 0], ArrowLeft: [-ahead, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], PageDown: [10, 0], PageUp: [-10, 0] };
@@ -207,10 +221,9 @@
   words.addEventListener("click", (event) => { if (event.target.dataset.step) choose(Number(event.target.dataset.step), unit, false); });
 
   const listen = (id, then) => { const e = $(id); if (e) e.addEventListener("change", (event) => { then(event.target.value); all(); }); };
-  listen("row", (v) => { row = Number(v); step = -1; readout.innerHTML = readout.dataset.empty; });
+  listen("row", (v) => { row = Number(v); example = true; });
   listen("layer", (v) => { layer = Number(v); unit = -1; if (shown === "reset" && !data.layers[layer].reset) { shown = "kept"; $("show").querySelector("input").checked = true; } });
   listen("show", (v) => { if (v !== "reset" || data.layers[layer].reset) shown = v; });
-  readout.dataset.empty = readout.innerHTML;
   dark.addEventListener("change", draw);
   new ResizeObserver(() => { text(); draw(); mark(); }).observe(field.parentElement);
   all();
