@@ -88,7 +88,8 @@ class LanguageModel(Estimator):
         tokenizer_: how text is cut.
         reader_: the model without torch.
         network_: the model in torch.
-        history_: losses and validations of the training, per token; of a loaded model means over some steps.
+        history_: losses and validations of the training, per token; of a loaded model the means
+            of neighbouring losses.
         perplexity_: of the part held back, at the best validation.
         bits_per_character_: likewise.
         tokens_per_second_: read in training, validations and all.

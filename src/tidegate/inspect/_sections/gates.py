@@ -65,8 +65,8 @@ def heat(data: dict[str, Any], gates: Gates, item: Inspectable) -> Section:
         '<span id="to"></span></div>'
         '<p id="said" aria-live="polite" class="skip"></p>'
         f'<div class="readout" id="readout"><p class="hint">Point at a {step}, or press Tab and '
-        "the arrow keys, to see what was kept, forgotten and taken there. Until then, where most was "
-        "taken:</p></div>"
+        "the arrow keys, to see what was kept, forgotten and taken there. Until then, where most "
+        "was taken:</p></div>"
         "<noscript><p>The heat map needs JavaScript; its numbers are in the table.</p></noscript>"
         f"<figcaption>{_heat_caption(data, gates, item)}</figcaption>"
         f"{unfold(_heat_table(gates, item))}</figure>"
