@@ -306,35 +306,52 @@ void any_width(index width, index rows, const Block<T, S>& b, index panels) {
   }
 }
 
+// Rows that meet a panel before the next one does: what they read stays in the second cache from panel
+// to panel, and their sums from one block of k to the next.
+template <class T>
+index rows_at_once(index rows, index k) {
+  constexpr index bytes = 512 * 1024, tile = tile_rows(gate_panel);
+  index fit = bytes / (k * index(sizeof(T)));
+  if (fit < 4 * tile) fit = 4 * tile;
+  const index blocks = (rows + fit / 2) / fit;
+  return blocks < 2 ? rows : ceil_div(ceil_div(rows, blocks), tile) * tile;
+}
+
 // c = base + a * w for the vectors [v0, v1) of w. Row i of `a` begins at a[i]; c and base point at
 // vector 0 of the first row; base may be c itself, or have row stride 0, or be absent.
 template <class T, class S>
 void product(const Panels<T, S>& w, index v0, index v1, index rows, const T* const* a, T* c,
              index c_row, const T* base, index base_row) {
   if (rows <= 0 || v1 <= v0) return;
-  for (index k0 = 0; k0 < w.k; k0 += k_block) {
-    const index count = w.k - k0 < k_block ? w.k - k0 : k_block;
+  const index at_once = rows_at_once<T>(rows, w.k);
+  for (index row = 0; row < rows; row += at_once) {
+    const index n_rows = rows - row < at_once ? rows - row : at_once;
     for (index v = v0; v < v1;) {
       const index p = v / w.width, width = w.panel_width(p), from = v - p * w.width;
       const index n = (v1 - v < width - from) ? v1 - v : width - from;
-      const index whole = (n == w.width && from == 0) ? (v1 - v) / w.width : 1;
+      const bool whole = n == w.width && from == 0;
+      const bool together = w.k <= k_block || n_rows <= tile_rows(int(n));
+      const index panels = whole && together ? (v1 - v) / w.width : 1;
       const index at = v * lanes<T>;
-      const Block<T, S> b{a,
-                          k0,
-                          count,
-                          w.panel(p) + from * lanes<T>,
-                          width * lanes<T>,
-                          w.width * w.k * lanes<T>,
-                          w.scale ? w.scale + at : nullptr,
-                          c + at,
-                          c_row,
-                          base ? base + at : nullptr,
-                          base_row};
-      any_width(n, rows, b, whole);
-      v += n * whole;
+      Block<T, S> b{a + row,
+                    0,
+                    0,
+                    w.panel(p) + from * lanes<T>,
+                    width * lanes<T>,
+                    w.width * w.k * lanes<T>,
+                    w.scale ? w.scale + at : nullptr,
+                    c + row * c_row + at,
+                    c_row,
+                    base ? base + row * base_row + at : nullptr,
+                    base_row};
+      for (; b.k0 < w.k; b.k0 += k_block) {
+        b.count = w.k - b.k0 < k_block ? w.k - b.k0 : k_block;
+        any_width(n, n_rows, b, panels);
+        b.base = b.c;
+        b.base_row = c_row;
+      }
+      v += n * panels;
     }
-    base = c;
-    base_row = c_row;
   }
 }
 

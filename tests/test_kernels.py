@@ -86,6 +86,8 @@ def test_long_sequences_match_the_reference(case):
     check(case)
 
 
+# So many that the cells of a product are taken in blocks.
+MANY_INPUTS = Case(time=30, batch=9, features=1300, hidden=5, saved=False)
 FAR = [
     Case(time=3, batch=8, features=20, hidden=450, dtype=np.float64, threads=2),
     Case(time=3, batch=8, features=20, hidden=450, dtype=np.float64, threads=3, reset="before"),
@@ -94,6 +96,7 @@ FAR = [
     Case(time=60, batch=8, features=9, hidden=299, threads=2, reset="before", saved=False),
     Case(time=60, batch=2, features=9, hidden=299, threads=3, masked=True, ragged=True),
     Case(time=1, batch=1, features=700, hidden=1),
+    MANY_INPUTS,
     Case(time=4, batch=1000, features=3, hidden=5, threads=3, ragged=True),
     Case(time=0, batch=3, directions=2),
     Case(time=3, batch=0, threads=2),
@@ -145,6 +148,14 @@ def test_a_rows_bits_do_not_depend_on_its_neighbours_nor_on_threads(case, data):
         if ours is not None:
             axis = {"gates": 2, "d_keep": 2}.get(name, 1)
             assert np.array_equal(np.take(ours, rows, axis), theirs, equal_nan=True), name
+
+
+def test_a_rows_bits_do_not_depend_on_the_cells_that_share_a_block():
+    inputs = draw(MANY_INPUTS)
+    together = run(MANY_INPUTS, inputs)
+    apart = run(replace(MANY_INPUTS, batch=1), rows_of(inputs, [8]))
+    assert np.array_equal(together.output[:, [8]], apart.output)
+    assert np.array_equal(together.d_x[:, [8]], apart.d_x)
 
 
 @given(st.one_of(small, wide, long), st.data())
