@@ -158,7 +158,7 @@ template <class T>
 void forward(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
   if constexpr (sizeof(T) == 4) {
     const int storage = c.weights->storage;
-    if (storage == stored_bfloat16) return forward_stored<T, BFloat16>(c, s, arena, shared);
+    if (storage == stored_bfloat16) return forward_stored<T, BFloat16Pair>(c, s, arena, shared);
     if (storage == stored_int8) return forward_stored<T, Int8>(c, s, arena, shared);
   }
   forward_stored<T, T>(c, s, arena, shared);

@@ -20,6 +20,24 @@ struct OneRow {
   const GateRow<T>& row;  // its h: products of the blocks of k so far
 };
 
+// A block of the row as the weights meet it.
+template <class T>
+struct PlainRow {
+  const T* numbers;
+};
+
+template <class T, class S>
+using RowFor =
+    std::conditional_t<std::is_same_v<S, Int8>, WholeRow,
+                       std::conditional_t<std::is_same_v<S, BFloat16Pair>, SplitRow, PlainRow<T>>>;
+
+inline void prepare(const float* x, index count, WholeRow& to) { to_whole(x, count, to); }
+inline void prepare(const float* x, index count, SplitRow& to) { split(x, count, to); }
+template <class T>
+void prepare(const T* x, index, PlainRow<T>& to) {
+  to.numbers = x;
+}
+
 // The i-th vector of units from group g on.
 template <class T, class S>
 TIDEGATE_INLINE Units units(const OneRow<T, S>& a, index g, index i) {
@@ -30,33 +48,38 @@ TIDEGATE_INLINE Units units(const OneRow<T, S>& a, index g, index i) {
 
 // The groups [g, g + groups) over k in [k0, k0 + count).
 template <int groups, class T, class S>
-TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, index count) {
+TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, const RowFor<T, S>& in, index g,
+                                    index k0, index count) {
   constexpr index size = lanes<T>, width = gate_panel;
   constexpr int vectors = groups * 3 * group_vectors;
   const index first = g * 3 * group_vectors, w_row = width * size, w_panel = w_row * a.w.rows();
   const auto* w = a.w.panel(first / width) + k0 / k_of_row<Recurrent<S>> * w_row;
-  const T* in = a.row.operand + k0;
+  const auto offset = [&](index v) { return v / width * w_panel + v % width * size; };
   Vec<T> sum[vectors];
   if constexpr (std::is_same_v<S, Int8>) {
-    WholeRow row;
-    to_whole(in, count, row);
     I32 whole[vectors];
     TIDEGATE_UNROLLED(v, 0, vectors) whole[v] = I32{};
     for (index k = 0; 2 * k < count; ++k, w += w_row) {
-      const std::int32_t pair = row.pair(k);
+      const std::int32_t pair = in.pair(k);
       TIDEGATE_UNROLLED(v, 0, vectors)
-      whole[v] = add_products(whole[v], w + v / width * w_panel + v % width * size, pair);
+      whole[v] = add_products(whole[v], w + offset(v), pair);
     }
     TIDEGATE_UNROLLED(v, 0, vectors) {
       sum[v] = __builtin_convertvector(whole[v], F32) * load(a.w.scale + (first + v) * size);
-      sum[v] = sum[v] * broadcast(row.scale);
+      sum[v] = sum[v] * broadcast(in.scale);
     }
+  } else if constexpr (std::is_same_v<S, BFloat16Pair>) {
+    const T* numbers[] = {in.numbers};
+    Vec<T> sums[1][vectors];
+    TIDEGATE_UNROLLED(v, 0, vectors) sums[0][v] = Vec<T>{};
+    add_pairs(w, w_row, count, numbers, offset, sums);
+    TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = sums[0][v];
   } else {
     TIDEGATE_UNROLLED(v, 0, vectors) sum[v] = Vec<T>{};
     for (index k = 0; k < count; ++k, w += w_row) {
-      const Vec<T> value = broadcast(in[k]);
+      const Vec<T> value = broadcast(in.numbers[k]);
       TIDEGATE_UNROLLED(v, 0, vectors)
-      sum[v] = fma(value, load_weight(w + v / width * w_panel + v % width * size), sum[v]);
+      sum[v] = fma(value, load_weight(w + offset(v)), sum[v]);
     }
   }
   T* h = a.row.h + g * 3 * group<T>;
@@ -87,9 +110,10 @@ TIDEGATE_INLINE void one_row_groups(const OneRow<T, S>& a, index g, index k0, in
 }
 
 template <class T, class S, int groups = groups_at_once>
-void one_row_few(const OneRow<T, S>& a, index g, index n, index k0, index count) {
-  if (n == groups) return one_row_groups<groups>(a, g, k0, count);
-  if constexpr (groups > 1) one_row_few<T, S, groups - 1>(a, g, n, k0, count);
+void one_row_few(const OneRow<T, S>& a, const RowFor<T, S>& in, index g, index n, index k0,
+                 index count) {
+  if (n == groups) return one_row_groups<groups>(a, in, g, k0, count);
+  if constexpr (groups > 1) one_row_few<T, S, groups - 1>(a, in, g, n, k0, count);
 }
 
 // The groups [g0, g1), from the last to the first if `turned`: what a step read last is what the
@@ -97,12 +121,16 @@ void one_row_few(const OneRow<T, S>& a, index g, index n, index k0, index count)
 template <class T, class S>
 void one_row_after(const OneRow<T, S>& a, index g0, index g1, bool turned) {
   const index parts = ceil_div(g1 - g0, index(groups_at_once));
-  for (index k0 = 0; k0 < a.w.k; k0 += k_block)
+  RowFor<T, S> in;
+  for (index k0 = 0; k0 < a.w.k; k0 += k_block) {
+    const index count = a.w.k - k0 < k_block ? a.w.k - k0 : k_block;
+    prepare(a.row.operand + k0, count, in);
     for (index part = 0; part < parts; ++part) {
       const index p = turned ? parts - 1 - part : part;
       const index g = g0 + (g1 - g0) * p / parts, end = g0 + (g1 - g0) * (p + 1) / parts;
-      one_row_few(a, g, end - g, k0, a.w.k - k0 < k_block ? a.w.k - k0 : k_block);
+      one_row_few(a, in, g, end - g, k0, count);
     }
+  }
 }
 
 }  // namespace tidegate::TIDEGATE_ISA

@@ -69,7 +69,7 @@ struct Layout {
 template <class T>
 std::size_t packed_bytes(Shape shape, int storage, bool backward) {
   if constexpr (sizeof(T) == 4) {
-    if (storage == stored_bfloat16) return Layout<T, BFloat16>(shape, nullptr, false).bytes;
+    if (storage == stored_bfloat16) return Layout<T, BFloat16Pair>(shape, nullptr, false).bytes;
     if (storage == stored_int8) return Layout<T, Int8>(shape, nullptr, false).bytes;
   }
   return Layout<T>(shape, nullptr, backward).bytes;
@@ -144,7 +144,7 @@ void narrow_to(const Packed<float>& to, const Layout<float>& from) {
 // The same weights, stored as `to` says.
 inline void narrow_weights(const Packed<float>& to, const Packed<float>& from) {
   const Layout<float> l(from);
-  if (to.storage == stored_bfloat16) narrow_to<BFloat16>(to, l);
+  if (to.storage == stored_bfloat16) narrow_to<BFloat16Pair>(to, l);
   if (to.storage == stored_int8) narrow_to<Int8>(to, l);
 }
 

@@ -28,7 +28,7 @@ constexpr index padded(index hidden) {
 }
 
 template <class S>
-constexpr index k_of_row = std::is_same_v<S, Int8Pair> ? 2 : 1;
+constexpr index k_of_row = std::is_same_v<S, Int8Pair> || std::is_same_v<S, BFloat16Pair> ? 2 : 1;
 
 // A matrix of T, stored as S; as Int8 or Int8Pair each column has a scale.
 template <class T, class S = T>
@@ -154,15 +154,26 @@ void pack_transposed(const Panels<T>& to, const T* source, index hidden, index g
 }
 
 // The nearest bfloat16, ties to even; NaN stays NaN.
-inline BFloat16 to_bfloat16(float x) {
+inline std::uint16_t to_bfloat16(float x) {
   std::uint32_t bits;
   __builtin_memcpy(&bits, &x, sizeof bits);
-  if (x != x) return {std::uint16_t(bits >> 16 | 0x40)};
-  return {std::uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+  if (x != x) return std::uint16_t(bits >> 16 | 0x40);
+  return std::uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-inline void narrow(const Panels<float, BFloat16>& to, const Panels<float>& from) {
-  for (index i = 0; i < from.size(); ++i) to.data[i] = to_bfloat16(from.data[i]);
+inline void narrow(const Panels<float, BFloat16Pair>& to, const Panels<float>& from) {
+  for (index p = 0; p * from.width < from.vectors; ++p) {
+    const index row = from.panel_width(p) * lanes<float>;
+    for (index k = 0; k < from.k; ++k)
+      for (index i = 0; i < row; ++i) {
+        BFloat16Pair* pair = to.panel(p) + k / 2 * row + i;
+        const std::uint16_t value = to_bfloat16(from.panel(p)[k * row + i]);
+        if (k % 2)
+          pair->second = value;
+        else
+          *pair = {value, 0};
+      }
+  }
 }
 
 // Each column in 255 steps of its own largest weight; NaN where one weight is NaN or infinite.
@@ -227,35 +238,116 @@ struct Block {
   }
 };
 
+// ---- bfloat16 ------------------------------------------------------------------------------
+
+// What meets weights of bfloat16: a block of a row. Where the processor multiplies bfloat16 by itself, a
+// number is the sum of two, of 16 bits together, and word 2 j has the larger halves of the numbers 2 j and
+// 2 j + 1, word 2 j + 1 the smaller ones; elsewhere the numbers are taken as they are.
+struct SplitRow {
+  const float* numbers;
+  alignas(64) float words[k_block];
+};
+
+inline void split(const float* x, index count, SplitRow& to) {
+  to.numbers = x;
+  if (!multiplies_bfloat16()) return;
+  to.numbers = to.words;
+  const U32 upper = U32{} + 0xffff0000u;
+  const auto nearest = [&](F32 v) {
+    return (F32)(((U32)v + 0x7fffu + ((U32)v >> 16 & 1u)) & upper);
+  };
+  U32 even{};
+  TIDEGATE_UNROLLED(i, 0, lanes<float>) even[i] = i % 2 ? 0 : ~0u;
+  for (index k = 0; k < count; k += lanes<float>) {
+    const F32 v = load_n(x + k, count - k), size = absolute<float>(v);
+    // What might round up to infinity is cut off; nothing is left of a number that is not finite.
+    const F32 cut = (F32)((U32)v & upper);
+    const F32 large = where_less(size, broadcast(1e38f), nearest(v), cut);
+    const F32 small = nearest(where_less(size, broadcast(__builtin_inff()), v - large, F32{}));
+    const U32 first = ((U32)large >> 16) | (U32)swap_neighbours(large);
+    const U32 second = ((U32)swap_neighbours(small) >> 16) | (U32)small;
+    store(to.words + k, (F32)((first & even) | (second & ~even)));
+  }
+}
+
+TIDEGATE_INLINE std::uint32_t word(const float* words, index i) {
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, words + i, sizeof bits);
+  return bits;
+}
+
+// The two weights of each lane.
+TIDEGATE_INLINE void widen(const BFloat16Pair* w, F32& first, F32& second) {
+  U32 both;
+  __builtin_memcpy(&both, w, sizeof both);
+  first = (F32)(both << 16);
+  second = (F32)(both & 0xffff0000u);
+}
+
+// sums[i][v] += in[i] * the vector at offset(v), over `count` numbers, which split() has left.
+template <int rows, int vectors, class Offset>
+TIDEGATE_INLINE void add_pairs(const BFloat16Pair* w, index w_row, index count,
+                               const float* const (&in)[rows], Offset offset,
+                               F32 (&sums)[rows][vectors]) {
+#if defined(TIDEGATE_ISA_avx512)
+  if (multiplies_bfloat16()) {
+    for (index k = 0; k < count; k += 2, w += w_row) TIDEGATE_UNROLLED(i, 0, rows) {
+        const std::uint32_t large = word(in[i], k), small = word(in[i], k + 1);
+        TIDEGATE_UNROLLED(v, 0, vectors)
+        sums[i][v] = add_products(sums[i][v], w + offset(v), large);
+        TIDEGATE_UNROLLED(v, 0, vectors)
+        sums[i][v] = add_products(sums[i][v], w + offset(v), small);
+      }
+    return;
+  }
+#endif
+  F32 first[vectors], second[vectors];
+  index k = 0;
+  for (; k + 1 < count; k += 2, w += w_row) {
+    TIDEGATE_UNROLLED(v, 0, vectors) widen(w + offset(v), first[v], second[v]);
+    TIDEGATE_UNROLLED(i, 0, rows) {
+      const F32 x = broadcast(in[i][k]), next = broadcast(in[i][k + 1]);
+      TIDEGATE_UNROLLED(v, 0, vectors) sums[i][v] = fma(next, second[v], sums[i][v]);
+      TIDEGATE_UNROLLED(v, 0, vectors) sums[i][v] = fma(x, first[v], sums[i][v]);
+    }
+  }
+  if (k == count) return;
+  TIDEGATE_UNROLLED(v, 0, vectors) widen(w + offset(v), first[v], second[v]);
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) sums[i][v] = fma(broadcast(in[i][k]), first[v], sums[i][v]);
+}
+
+// ---- tiles ---------------------------------------------------------------------------------
+
 // `rows` rows by `panels` panels of `vectors` vectors, in registers.
 template <int rows, int vectors, int panels, class T, class S>
 TIDEGATE_INLINE void tile(const Block<T, S>& b) {
   constexpr index size = lanes<T>;
-  Vec<T> sum[rows][panels][vectors];
+  constexpr int all = panels * vectors;
+  Vec<T> sum[rows][all];
   TIDEGATE_UNROLLED(i, 0, rows)
-  TIDEGATE_UNROLLED(p, 0, panels)
-  TIDEGATE_UNROLLED(v, 0, vectors) sum[i][p][v] = Vec<T>{};
+  TIDEGATE_UNROLLED(v, 0, all) sum[i][v] = Vec<T>{};
   const T* in[rows];
   TIDEGATE_UNROLLED(i, 0, rows) in[i] = b.a[i] + b.k0;
   const index count = b.count, w_row = b.w_row, w_panel = b.w_panel;
-  const S* w = b.w + b.k0 * w_row;
-  for (index k = 0; k < count; ++k, w += w_row) {
-    Vec<T> column[panels][vectors];
-    TIDEGATE_UNROLLED(p, 0, panels)
-    TIDEGATE_UNROLLED(v, 0, vectors)
-    column[p][v] = load_weight(w + p * w_panel + v * size);
-    TIDEGATE_UNROLLED(i, 0, rows) {
-      const Vec<T> x = broadcast(in[i][k]);
-      TIDEGATE_UNROLLED(p, 0, panels)
-      TIDEGATE_UNROLLED(v, 0, vectors)
-      sum[i][p][v] = fma(x, column[p][v], sum[i][p][v]);
+  const auto offset = [&](index v) { return v / vectors * w_panel + v % vectors * size; };
+  if constexpr (std::is_same_v<S, BFloat16Pair>) {
+    add_pairs(b.w, w_row, count, in, offset, sum);
+  } else {
+    const S* w = b.w + b.k0 * w_row;
+    for (index k = 0; k < count; ++k, w += w_row) {
+      Vec<T> column[all];
+      TIDEGATE_UNROLLED(v, 0, all) column[v] = load_weight(w + offset(v));
+      TIDEGATE_UNROLLED(i, 0, rows) {
+        const Vec<T> x = broadcast(in[i][k]);
+        TIDEGATE_UNROLLED(v, 0, all) sum[i][v] = fma(x, column[v], sum[i][v]);
+      }
     }
   }
   TIDEGATE_UNROLLED(i, 0, rows)
-  TIDEGATE_UNROLLED(p, 0, panels)
-  TIDEGATE_UNROLLED(v, 0, vectors) {
-    const index at = (p * vectors + v) * size;
-    Vec<T> total = sum[i][p][v];
+  TIDEGATE_UNROLLED(v, 0, all) {
+    const index at = v * size;
+    Vec<T> total = sum[i][v];
     if constexpr (std::is_same_v<S, Int8>) total = total * load(b.scale + at);
     if (b.base) total = load(b.base + i * b.base_row + at) + total;
     store(b.c + i * b.c_row + at, total);
@@ -351,6 +443,44 @@ void product(const Panels<T, S>& w, index v0, index v1, index rows, const T* con
         b.base_row = c_row;
       }
       v += n * panels;
+    }
+  }
+}
+
+// As above, of weights of bfloat16.
+inline void product(const Panels<float, BFloat16Pair>& w, index v0, index v1, index rows,
+                    const float* const* a, float* c, index c_row, const float* base,
+                    index base_row) {
+  constexpr index at_once = 2 * tile_rows(gate_panel);
+  SplitRow rows_in[at_once];
+  const float* in[at_once];
+  for (index row = 0; row < rows; row += at_once) {
+    const index n_rows = rows - row < at_once ? rows - row : at_once;
+    const float* sum = base ? base + row * base_row : nullptr;
+    index sum_row = base_row;
+    for (index k0 = 0; k0 < w.k; k0 += k_block) {
+      const index count = w.k - k0 < k_block ? w.k - k0 : k_block;
+      for (index i = 0; i < n_rows; ++i) {
+        split(a[row + i] + k0, count, rows_in[i]);
+        in[i] = rows_in[i].numbers;
+      }
+      for (index v = v0; v < v1;) {
+        const index p = v / w.width, width = w.panel_width(p), from = v - p * w.width;
+        const index n = (v1 - v < width - from) ? v1 - v : width - from;
+        const index panels = n == w.width && from == 0 ? (v1 - v) / w.width : 1;
+        const index at = v * lanes<float>, w_row = width * lanes<float>;
+        const BFloat16Pair* begin = w.panel(p) + k0 / 2 * w_row + from * lanes<float>;
+        const Block<float, BFloat16Pair> b{in,      0,
+                                           count,   begin,
+                                           w_row,   w.width * w.rows() * lanes<float>,
+                                           nullptr, c + row * c_row + at,
+                                           c_row,   sum ? sum + at : nullptr,
+                                           sum_row};
+        any_width(n, n_rows, b, panels);
+        v += n * panels;
+      }
+      sum = c + row * c_row;
+      sum_row = c_row;
     }
   }
 }

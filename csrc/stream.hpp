@@ -236,9 +236,11 @@ template <int groups, class T, class S>
 void step_in_registers(const Layout<T, S>& l, index steps, const T* state, const T* x_gates,
                        T* h_gates, T* const* next) {
   const index x_row = l.gates * l.width;
+  RowFor<T, S> in;
   for (index i = 0; i < steps; ++i) {
     const GateRow<T> row = row_of<T>(state, x_gates + i * x_row, h_gates, next[i]);
-    one_row_groups<groups>(OneRow<T, S>{l.hh, l.shape.hidden, l.bias_hn, row}, 0, 0, l.hh.k);
+    prepare(state, l.hh.k, in);
+    one_row_groups<groups>(OneRow<T, S>{l.hh, l.shape.hidden, l.bias_hn, row}, in, 0, 0, l.hh.k);
     state = next[i];
   }
 }
@@ -300,7 +302,7 @@ void stream_gru(const StreamPlan<T>& plan, const StreamOp<T>& op, index row, ind
                 bool in_time, T* out, const StreamBuffers<T>& b) {
   if constexpr (sizeof(T) == 4) {
     if (op.gru->storage == stored_bfloat16)
-      return stream_gru_stored<T, BFloat16>(plan, op, row, rows, in_time, out, b);
+      return stream_gru_stored<T, BFloat16Pair>(plan, op, row, rows, in_time, out, b);
     if (op.gru->storage == stored_int8)
       return stream_gru_stored<T, Int8>(plan, op, row, rows, in_time, out, b);
   }

@@ -178,8 +178,8 @@ TIDEGATE_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign_of) {
 }
 
 // Weights may be stored narrower than they are used; arithmetic stays in T.
-struct BFloat16 {  // the upper half of a float
-  std::uint16_t bits;
+struct BFloat16Pair {  // upper halves of two floats that follow each other along k
+  std::uint16_t first, second;
 };
 using Int8 = std::int8_t;  // times a scale for each column, panels.hpp
 struct Int8Pair {  // two that follow each other along k
@@ -189,32 +189,33 @@ struct Int8Pair {  // two that follow each other along k
 TIDEGATE_INLINE F32 load_weight(const float* p) { return load(p); }
 TIDEGATE_INLINE F64 load_weight(const double* p) { return load(p); }
 #if defined(TIDEGATE_ISA_avx512)
-TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
-  const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
-  return (F32)_mm512_slli_epi32(bits, 16);
-}
 TIDEGATE_INLINE F32 load_weight(const Int8* p) {
   return (F32)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
 }
 #elif defined(TIDEGATE_ISA_avx2)
-TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
-  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
-  return (F32)_mm256_slli_epi32(bits, 16);
-}
 TIDEGATE_INLINE F32 load_weight(const Int8* p) {
   return (F32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
 #else
-TIDEGATE_INLINE F32 load_weight(const BFloat16* p) {
-  std::uint16_t halves __attribute__((vector_size(vector_bytes / 2)));
-  __builtin_memcpy(&halves, p, sizeof halves);
-  return (F32)(__builtin_convertvector(halves, I32) << 16);
-}
 TIDEGATE_INLINE F32 load_weight(const Int8* p) {
   std::int8_t bytes __attribute__((vector_size(vector_bytes / 4)));
   __builtin_memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, I32), F32);
 }
+#endif
+
+// Whether a processor multiplies pairs of bfloat16 by itself, and then
+// sum + second * words.second + first * words.first of each lane, each step rounded as float32 is.
+#if defined(TIDEGATE_ISA_avx512)
+inline bool multiplies_bfloat16() { return __builtin_cpu_supports("avx512bf16"); }
+TIDEGATE_INLINE F32 add_products(F32 sum, const BFloat16Pair* w, std::uint32_t words) {
+  const I32 pair = I32{} + std::int32_t(words);
+  const I32 weights = (I32)_mm512_loadu_si512(w);
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(pair));
+  return sum;
+}
+#else
+constexpr bool multiplies_bfloat16() { return false; }
 #endif
 
 // sum + first * pair.first + second * pair.second of each lane, whole numbers: the same on every target.
@@ -235,6 +236,15 @@ TIDEGATE_INLINE I32 add_products(I32 sum, const Int8Pair* w, std::int32_t pair) 
   return sum;
 }
 #endif
+
+// Each lane's neighbour: 1, 0, 3, 2 and so on.
+template <std::size_t... i>
+TIDEGATE_INLINE F32 swap_neighbours(F32 v, std::index_sequence<i...>) {
+  return __builtin_shufflevector(v, v, (i ^ 1)...);
+}
+TIDEGATE_INLINE F32 swap_neighbours(F32 v) {
+  return swap_neighbours(v, std::make_index_sequence<lanes<float>>());
+}
 
 // One stage of a transpose: blocks of `size` lanes change places between two rows.
 template <class T, int size, std::size_t... j>

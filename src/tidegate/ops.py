@@ -59,9 +59,9 @@ def pack_gru(
         weight_ih, weight_hh, bias_ih, bias_hh, reset: as in `gru`.
         storage: "native"; or, of float32 weights, "bfloat16" or "int8" (255 steps of the largest
             weight of each row), which take a half or a quarter of the memory and are rounded to
-            three or two digits. States and gates stay float32; of "int8" the product reads the
-            state in 65535 steps of its largest number, which costs a hundredth of what the
-            weights' rounding does.
+            three or two digits. States and gates stay float32. The product reads the state in
+            65535 steps of its largest number ("int8"), or in 16 bits a number ("bfloat16" with
+            AVX512-BF16), which costs a hundredth of what the weights' rounding does, or less.
 
     Raises:
         ValueError: sizes disagree, or `reset` or `storage` is unknown.
