@@ -51,15 +51,13 @@ def staged(folder: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     folder = Path(folder)
-    # Of a set within a set, say where it is to appear.
-    named = folder.parent if folder.name.startswith(_PREFIX) else folder
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         part = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
     except OSError as error:
-        raise InputError(f"cannot write into {named}: {error.strerror}") from error
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
     done = False
     try:
         yield part
@@ -67,9 +65,11 @@ def staged(folder: str | Path) -> Iterator[Path]:
             _publish(part, folder)
             done = True
     except OSError as error:
-        raise InputError(f"cannot write into {named}: {error.strerror or error}") from error
+        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    except InputError as error:  # of what was to be a file here, say where
+        raise InputError(str(error).replace(str(part), str(folder))) from error
     except SafetensorError as error:  # it has its own words for what the system said
-        raise InputError(f"cannot write into {named}: {error}") from error
+        raise InputError(f"cannot write into {folder}: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if not done:
