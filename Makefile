@@ -6,7 +6,7 @@ CPP := $(wildcard csrc/* src/tidegate/nn/gpu/*.cu* tests/sanitize/*.cpp tests/nn
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test conformance setup lint format bench docs wheel sanitize clean
+.PHONY: demo test conformance setup lint format bench docs wheel sanitize lowest audit clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
@@ -62,8 +62,18 @@ sanitize: $(VENV)/setup.stamp
 	$(BIN)/cmake --build build/sanitize/thread --target stress
 	build/sanitize/thread/stress
 
+# The lowest version of each dependency that pyproject.toml allows, and the suite with these.
+lowest:
+	$(PYTHON) .ci/lowest $(VENV)-lowest
+
+# What users install: known vulnerabilities, licences, and an SBOM, into build/audit.
+audit: $(VENV)/setup.stamp
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom pip-licenses
+	$(BIN)/python .ci/audit $(VENV)-audit/bin build/audit
+
 clean:
-	rm -rf $(VENV) $(VENV)-bench build dist site
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-lowest $(VENV)-audit build dist site
 
 # Environments. Without build isolation a changed kernel costs one compilation, not all of them.
 %/build.stamp: pyproject.toml constraints.txt

@@ -17,6 +17,25 @@ from .errors import InputError
 Array = np.ndarray
 
 UNKNOWN = 0  # the number of every character that was not there in training
+_LARGEST = 1e30  # of a scaled number: a network sums many in float32
+
+
+def mean_and_spread(values: Array, known: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of known values over the first axis, whatever their size."""
+    largest = np.abs(np.where(known, values, 0)).max(0, initial=0)
+    unit = np.exp2(np.frexp(largest)[1] - 1.0)  # a power of two: it changes no digit
+    count = np.maximum(known.sum(0), 1)
+    scaled = np.where(known, values / unit, 0)
+    mean = scaled.sum(0) / count
+    variance = np.square(np.where(known, scaled - mean, 0)).sum(0) / count
+    return mean * unit, np.sqrt(variance) * unit
+
+
+def from_scaled(answers: Array, center: float, spread: float) -> Array:
+    """Answers in the user's numbers, of which those past the largest are the largest."""
+    limit = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        return np.clip(center + spread * answers, -limit, limit)
 
 
 class Batch(NamedTuple):
@@ -51,10 +70,7 @@ class NumberReader:
         """Scales of sequences (time, features)."""
         steps = np.concatenate(sequences).astype(np.float64)
         known = np.isfinite(steps)
-        count = np.maximum(known.sum(0), 1)
-        mean = np.where(known, steps, 0).sum(0) / count
-        variance = np.square(np.where(known, steps - mean, 0)).sum(0) / count
-        spread = np.sqrt(variance)
+        mean, spread = mean_and_spread(steps, known)
         scale = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1e-300), spread, 1.0)
         return cls(mean, scale, np.logical_not(known.all(0)), stride)
 
@@ -81,9 +97,14 @@ class NumberReader:
             x[row, : lengths[row]] = self._windows(self._scaled(sequence))
         return Batch(x, lengths)
 
+    def to_scale(self, steps: Array) -> Array:
+        """Steps by the features' scales, as far as float32 takes them."""
+        with np.errstate(over="ignore"):
+            return np.clip((steps - self.mean) / self.scale, -_LARGEST, _LARGEST)
+
     def _scaled(self, sequence: Array) -> Array:
         known = np.isfinite(sequence)
-        values = np.where(known, (sequence - self.mean) / self.scale, 0.0)
+        values = np.where(known, self.to_scale(sequence), 0.0)
         if not known.all():
             step = np.arange(len(values))[:, None]
             last = np.maximum.accumulate(np.where(known, step, -1))

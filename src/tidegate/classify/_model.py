@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._sequences import Reader, softmax
+from .._sequences import Reader, from_scaled, softmax
 from ._network import EACH_STEP, Network
 
 Array = np.ndarray
@@ -50,7 +50,7 @@ class Model:
     def numbers(self, sequences: Sequence) -> list[Array]:
         """A number for each sequence, or (time,)."""
         return [
-            self.center + self.spread * np.mean(answers, 0)[..., 0]
+            from_scaled(np.mean(answers, 0)[..., 0], self.center, self.spread)
             for answers in self.answers(sequences)
         ]
 

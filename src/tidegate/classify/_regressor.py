@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._sequences import mean_and_spread
 from ._inputs import Inputs
 from ._labels import numbers_of, read_labels
 from ._recurrent import Recurrent
@@ -44,6 +45,8 @@ class GRURegressor(Recurrent):
         inputs, labels = self._scored(X, y)
         truth = np.concatenate([np.atleast_1d(t) for t in numbers_of(labels, self.per_step)])
         found = np.concatenate([np.atleast_1d(a) for a in self._answer(inputs)])
+        unit = np.abs(truth).max() or 1.0
+        truth, found = truth / unit, found / unit
         spread = np.square(truth - truth.mean()).sum()
         return float(1 - np.square(truth - found).sum() / spread) if spread else 0.0
 
@@ -54,7 +57,8 @@ class GRURegressor(Recurrent):
     def _learn_answers(self, labels: list[Any]) -> tuple[Sequence, Array | None]:
         numbers = numbers_of(labels, self.per_step)
         flat = np.concatenate([np.atleast_1d(number) for number in numbers])
-        self._center, self._spread = float(flat.mean()), float(flat.std()) or 1.0
+        center, spread = mean_and_spread(flat, np.isfinite(flat))
+        self._center, self._spread = float(center), float(spread) or 1.0
         return [(number - self._center) / self._spread for number in numbers], None
 
     def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:

@@ -157,7 +157,7 @@ class AnswerStream:
         if np.isinf(numbers).any():
             raise InputError("x contains infinity; leave missing values as NaN")
         known = np.isfinite(numbers)
-        self._last = np.where(known, (numbers - reader.mean) / reader.scale, self._last)
+        self._last = np.where(known, reader.to_scale(numbers), self._last)
         marks = ~known[:, reader.marked]
         return np.concatenate([self._last, marks], 1), alone
 

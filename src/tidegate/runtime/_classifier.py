@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from .._model_file import ModelFile
-from .._sequences import Batch, Reader, read_sequences, reader_of, softmax
+from .._sequences import Batch, Reader, from_scaled, read_sequences, reader_of, softmax
 from .._stream_state import fingerprint
 from ..errors import InputError
 from ..ops import min_gru
@@ -302,7 +302,7 @@ class Regressor(_FromSequences):
     def answer(self, answers: Sequence[Array]) -> Array:
         """The numbers, from what each network answers."""
         mean = np.mean([each.astype(np.float64) for each in answers], 0)
-        return self.center + self.spread * mean[..., 0]
+        return from_scaled(mean[..., 0], self.center, self.spread)
 
 
 def _weights(tensors: Mapping[str, Array], suffix: str) -> GRUWeights:
