@@ -40,6 +40,7 @@ struct BackwardBuffers {
   const T **inputs, **states, **carried, **operands, **rows, **gated_rows;
   T** cell_gates;
   GateRow<T>* gate_rows;  // of a product
+  NormRow<T>* norm_rows;
   index *first, *cell_step, *cell_row;  // of the chunk: cell of each step's first row
 
   BackwardBuffers(const Call<T>& c, const Slice& s, Arena& own, Arena& common) {
@@ -80,6 +81,7 @@ struct BackwardBuffers {
     gated_rows = take<const T*>(own, before ? cells : 0);
     cell_gates = take<T*>(own, cells);
     gate_rows = take<GateRow<T>>(own, c.saved ? 0 : product_rows);
+    norm_rows = take<NormRow<T>>(own, l.shape.norm ? n : 0);
     first = take<index>(own, chunk + 1);
     cell_step = take<index>(own, cells);
     cell_row = take<index>(own, cells);
@@ -189,29 +191,39 @@ struct Backward {
   Hats<T> hats(index cell) const { return hats_of(b.cell_gates[cell], l.shape.reset, l.width); }
 
   // Gradients of what was normalised become those of the products; the candidate of "before" first.
-  void through_candidate_norm(index cell, T* d_n) {
-    const Hats<T> hat = hats(cell);
+  void through_candidate_norm(index cell, index rows) {
     const index apart = 2 * l.width;
-    T *d_gain = b.norm_sums + 2 * gates_row + apart, *d_bias = d_gain + gates_row;
-    normalise_back<1, 1>(hidden, d_n, l.gains.h + apart, hat.h + apart, hat.scales + 3, d_gain,
-                         d_bias);
+    T* d_gain = b.norm_sums + 2 * gates_row + apart;
+    for (index i = 0; i < rows; ++i) {
+      const Hats<T> hat = hats(cell + i);
+      b.norm_rows[i] = {b.d_n + (cell + i) * l.width, hat.h + apart, hat.scales + 3};
+    }
+    normalise_back<1, 1>(hidden, b.norm_rows, rows, l.gains.h + apart, d_gain, d_gain + gates_row);
   }
 
-  void through_norm(index cell, T* d_x, T* d_h) {
-    const Hats<T> hat = hats(cell);
+  void through_norm(index cell, index rows) {
     T *x_gain = b.norm_sums, *x_bias = x_gain + gates_row;
     T *h_gain = x_bias + gates_row, *h_bias = h_gain + gates_row;
-    const T *x_scales = hat.scales, *h_scales = hat.scales + 2;
-    if (after) {
-      normalise_back<3, 2>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
-      normalise_back<3, 2>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
-    } else if (before) {
-      normalise_back<3, 2>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
-      normalise_back<2, 2>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
-    } else {
-      normalise_back<2, 1>(hidden, d_x, l.gains.x, hat.x, x_scales, x_gain, x_bias);
-      normalise_back<2, 1>(hidden, d_h, l.gains.h, hat.h, h_scales, h_gain, h_bias);
+    NormRow<T>* const x = b.norm_rows;
+    for (index i = 0; i < rows; ++i) {
+      const Hats<T> hat = hats(cell + i);
+      x[i] = {b.d_x + (cell + i) * gates_row, hat.x, hat.scales};
     }
+    if (l.gates == 3)
+      normalise_back<3, 2>(hidden, x, rows, l.gains.x, x_gain, x_bias);
+    else
+      normalise_back<2, 1>(hidden, x, rows, l.gains.x, x_gain, x_bias);
+    NormRow<T>* const h = b.norm_rows;
+    for (index i = 0; i < rows; ++i) {
+      const Hats<T> hat = hats(cell + i);
+      h[i] = {b.d_h + (cell + i) * l.hh_gates * l.width, hat.h, hat.scales + 2};
+    }
+    if (after)
+      normalise_back<3, 2>(hidden, h, rows, l.gains.h, h_gain, h_bias);
+    else if (before)
+      normalise_back<2, 2>(hidden, h, rows, l.gains.h, h_gain, h_bias);
+    else
+      normalise_back<2, 1>(hidden, h, rows, l.gains.h, h_gain, h_bias);
   }
 
   void add_norm_sums(const WeightGradients<T>& sum) {
@@ -301,9 +313,7 @@ struct Backward {
     }
     meet();
     if (before) {
-      if (l.shape.norm)
-        for (index i = 0; i < rows; ++i)
-          through_candidate_norm(cell + i, b.d_n + (cell + i) * l.width);
+      if (l.shape.norm) through_candidate_norm(cell, rows);
       for (index i = 0; i < rows; ++i) b.rows[i] = b.d_n + (cell + i) * l.width;
       const index v1 = g1 * group_vectors;
       product(l.hh_n_t, g0 * group_vectors, v1 < l.hh_n_t.vectors ? v1 : l.hh_n_t.vectors, rows,
@@ -317,9 +327,7 @@ struct Backward {
     }
     if (l.shape.norm && !after && !before)  // both products have the same gradient so far
       __builtin_memcpy(d_h, d_x, rows * gates_row * sizeof(T));
-    if (l.shape.norm)
-      for (index i = 0; i < rows; ++i)
-        through_norm(cell + i, d_x + i * gates_row, d_h + i * l.hh_gates * l.width);
+    if (l.shape.norm) through_norm(cell, rows);
     recurrent_product(l.hh_t, rows, d_h, l.hh_gates * l.width);
     if (c.zone) add_stayed(rows);
     if (c.keep) through_keep(step, rows, cell);

@@ -291,6 +291,7 @@ void run_pack(const Packed<T>& to, const Given<T>& from, int threads) {
   const Kernels<T>& k = kernels_of<T>();
   const double bytes = double(k.packed_bytes(to.shape, to.storage, to.backward));
   threads = granted(int(std::clamp(bytes / worth, 1.0, double(threads))));
+  if (to.shape.norm) in_parallel(threads, [&](int part) { k.measure(to, from, part, threads); });
   in_parallel(threads, [&](int part) { k.pack(to, from, part, threads); });
 }
 

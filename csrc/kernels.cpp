@@ -15,6 +15,7 @@ template <class T>
 constexpr Kernels<T> table() {
   return {group<T>,
           packed_bytes<T>,
+          measure<T>,
           pack<T>,
           saved_size<T>,
           forward_scratch<T>,

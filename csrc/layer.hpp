@@ -202,6 +202,7 @@ template <class T>
 struct Kernels {
   index group;  // units in a group
   std::size_t (*packed_bytes)(Shape, int storage, bool backward);
+  void (*measure)(const Packed<T>&, const Given<T>&, int part, int parts);
   void (*pack)(const Packed<T>&, const Given<T>&, int part, int parts);
   index (*saved_size)(Shape, index cells);
   std::size_t (*forward_scratch)(const Call<T>&, const Slice&);

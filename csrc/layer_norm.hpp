@@ -3,7 +3,8 @@
 //   y = gain * hat,  hat = (u - mean(u)) * scale,  scale = 1 / sqrt(variance(u) + epsilon)
 //
 // over the gates r and z together and over the candidate alone, of the product of the input and of
-// that of the state; biases are added afterwards. Backward, from dy:
+// that of the state; biases are added afterwards. The mean of W x is that of W's rows times x: it is
+// taken out of the rows once, as they are packed, and is zero from then on. Backward, from dy:
 //
 //   d_gain += dy * hat,  d_bias += dy,  g = gain * dy,  du = scale * (g - mean(g) - hat * mean(g hat))
 //
@@ -76,27 +77,41 @@ TIDEGATE_INLINE void add_units(index hidden, Vec<T> (&sums)[gates]) {
     sums[together] = add_lanes<T>(sums[together]) * broadcast(T(1) / T(hidden));
 }
 
-// row <- gain * hat + bias, in place; `bias` may be null, and where there is no `hat`, neither it nor
-// the scales are kept.
+// The means of some columns of rows, to be taken out of them.
+template <class T>
+void column_means(const T* source, index rows, index columns, index begin, index end, T* means) {
+  for (index k = begin; k < end; k += lanes<T>) {
+    Vec<T> sums[4]{};
+    for (index row = 0; row < rows; ++row)
+      sums[row % 4] += load_n(source + row * columns + k, end - k);
+    store_n(means + k, (sums[0] + sums[1] + sums[2] + sums[3]) * broadcast(T(1) / T(rows)),
+            end - k);
+  }
+}
+
+template <class T>
+T square_root(T x) {
+  if constexpr (sizeof(T) == 4)
+    return __builtin_sqrtf(x);
+  else
+    return __builtin_sqrt(x);
+}
+
+// row, whose means are zero, <- gain * hat + bias, in place; `bias` may be null, and where there is no
+// `hat`, neither it nor the scales are kept.
 template <int gates, int together, class T>
 void normalise(index hidden, T* row, const T* gain, const T* bias, T* hat, T* scales) {
   const index end = ceil_div(hidden, group<T>);
-  Vec<T> mean[gates]{}, variance[gates]{}, scale[gates];
-  for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
-    TIDEGATE_UNROLLED(gate, 0, gates) mean[gate] += load(gate_at(row, u, gate, gates));
-  });
-  add_units<gates, together, T>(hidden, mean);
+  Vec<T> variance[gates]{}, scale[gates];
   for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
     TIDEGATE_UNROLLED(gate, 0, gates) {
-      T* at = gate_at(row, u, gate, gates);
-      const Vec<T> far = first_lanes<T>(load(at) - mean[gate], u.left);
+      const Vec<T> far = load(gate_at(row, u, gate, gates));
       variance[gate] = fma(far, far, variance[gate]);
-      store(at, far);
     }
   });
   add_units<gates, together, T>(hidden, variance);
   TIDEGATE_UNROLLED(gate, 0, gates)
-  scale[gate] = broadcast(T(1) / T(__builtin_sqrt(variance[gate][0] + T(norm_epsilon))));
+  scale[gate] = broadcast(T(1) / square_root(variance[gate][0] + T(norm_epsilon)));
   for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
     TIDEGATE_UNROLLED(gate, 0, gates) {
       const index k = gate_at(row, u, gate, gates) - row;
@@ -110,33 +125,54 @@ void normalise(index hidden, T* row, const T* gain, const T* bias, T* hat, T* sc
   if constexpr (gates > together) scales[1] = scale[together][0];
 }
 
-// d, the gradient of the row above, becomes that of the product; adds to those of gain and bias.
+// One row on the way back: the gradient of what was normalised, which becomes that of the product.
+template <class T>
+struct NormRow {
+  T* d;
+  const T *hat, *scales;
+};
+
+// Two rows at a time, which halves the traffic of the sums; adds to the gradients of gain and bias.
 template <int gates, int together, class T>
-void normalise_back(index hidden, T* d, const T* gain, const T* hat, const T* scales, T* d_gain,
+void normalise_back(index hidden, const NormRow<T>* rows, index count, const T* gain, T* d_gain,
                     T* d_bias) {
   const index end = ceil_div(hidden, group<T>);
-  Vec<T> mean[gates]{}, along[gates]{}, scale[gates];
-  for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
-    TIDEGATE_UNROLLED(gate, 0, gates) {
-      const index k = gate_at(d, u, gate, gates) - d;
-      const Vec<T> dy = first_lanes<T>(load(d + k), u.left), normal = load(hat + k);
-      store(d_gain + k, fma(dy, normal, load(d_gain + k)));
-      store(d_bias + k, load(d_bias + k) + dy);
-      const Vec<T> slope = load(gain + k) * dy;
-      mean[gate] += slope;
-      along[gate] = fma(slope, normal, along[gate]);
-      store(d + k, slope);
+  for_rows<2>(count, [&]<int n>(index first) {
+    const NormRow<T>* const row = rows + first;
+    Vec<T> mean[n][gates]{}, along[n][gates]{}, scale[n][gates];
+    for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
+      TIDEGATE_UNROLLED(gate, 0, gates) {
+        const index k = gate_at(row[0].d, u, gate, gates) - row[0].d;
+        Vec<T> gains = load(d_gain + k), biases = load(d_bias + k);
+        TIDEGATE_UNROLLED(i, 0, n) {
+          const Vec<T> dy = first_lanes<T>(load(row[i].d + k), u.left), hat = load(row[i].hat + k);
+          gains = fma(dy, hat, gains);
+          biases += dy;
+          const Vec<T> slope = load(gain + k) * dy;
+          mean[i][gate] += slope;
+          along[i][gate] = fma(slope, hat, along[i][gate]);
+          store(row[i].d + k, slope);
+        }
+        store(d_gain + k, gains);
+        store(d_bias + k, biases);
+      }
+    });
+    TIDEGATE_UNROLLED(i, 0, n) {
+      add_units<gates, together, T>(hidden, mean[i]);
+      add_units<gates, together, T>(hidden, along[i]);
+      TIDEGATE_UNROLLED(gate, 0, gates)
+      scale[i][gate] = broadcast(row[i].scales[gate < together ? 0 : 1]);
     }
-  });
-  add_units<gates, together, T>(hidden, mean);
-  add_units<gates, together, T>(hidden, along);
-  TIDEGATE_UNROLLED(gate, 0, gates) scale[gate] = broadcast(scales[gate < together ? 0 : 1]);
-  for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
-    TIDEGATE_UNROLLED(gate, 0, gates) {
-      const index k = gate_at(d, u, gate, gates) - d;
-      const Vec<T> du = fnma(load(hat + k), along[gate], load(d + k) - mean[gate]) * scale[gate];
-      store(d + k, first_lanes<T>(du, u.left));
-    }
+    for_units<T>(hidden, 0, end, [&](const Units& u) TIDEGATE_INLINED {
+      TIDEGATE_UNROLLED(gate, 0, gates) {
+        const index k = gate_at(row[0].d, u, gate, gates) - row[0].d;
+        TIDEGATE_UNROLLED(i, 0, n) {
+          const Vec<T> far = load(row[i].d + k) - mean[i][gate];
+          const Vec<T> du = fnma(load(row[i].hat + k), along[i][gate], far) * scale[i][gate];
+          store(row[i].d + k, first_lanes<T>(du, u.left));
+        }
+      }
+    });
   });
 }
 

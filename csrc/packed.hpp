@@ -35,6 +35,7 @@ struct Layout {
   Panels<T> ih_t, hh_t, hh_n_t;  // backward
   T *bias_x, *bias_hn;  // [group][gate][unit]; [unit], after alone
   Gains<T> gains;  // where products are normalised: as the gates; "before" has W_hn's last
+  Gains<T> means;  // there, of the columns of the weights: of the gates, then of the candidate
   std::size_t bytes;
 
   Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
@@ -56,6 +57,8 @@ struct Layout {
     bias_hn = take<T>(arena, width);
     gains.x = take<T>(arena, s.norm ? gates * width : 0);
     gains.h = take<T>(arena, s.norm ? gates * width : 0);
+    means.x = take<T>(arena, s.norm ? 2 * s.input : 0);
+    means.h = take<T>(arena, s.norm ? 2 * s.hidden : 0);
     if (backward) {
       ih_t = place(plain_panels<T>(gates * width, s.input));
       hh_t = place(plain_panels<T>(hh_gates * width, s.hidden));
@@ -110,6 +113,23 @@ void pack_biases(const Layout<T>& l, const Given<T>& from) {
     }
 }
 
+// Where products are normalised: the means that `pack` takes out of the weights, for a part of the
+// columns.
+template <class T>
+void measure(const Packed<T>& to, const Given<T>& from, int part, int parts) {
+  const Layout<T> l(to);
+  const index hidden = l.shape.hidden, together = (l.gates - 1) * hidden;
+  const auto both = [&](const T* weight, index columns, T* means) {
+    const index vectors = ceil_div(columns, lanes<T>);
+    const index begin = vectors * part / parts * lanes<T>;
+    const index all = vectors * (part + 1) / parts * lanes<T>, end = all < columns ? all : columns;
+    column_means(weight, together, columns, begin, end, means);
+    column_means(weight + together * columns, hidden, columns, begin, end, means + columns);
+  };
+  both(from.weight_ih, l.shape.input, l.means.x);
+  both(from.weight_hh, hidden, l.means.h);
+}
+
 // One of `parts` parts, which several threads may pack side by side.
 template <class T>
 void pack(const Packed<T>& to, const Given<T>& from, int part, int parts) {
@@ -120,9 +140,10 @@ void pack(const Packed<T>& to, const Given<T>& from, int part, int parts) {
   const index end = groups * (part + 1) / parts * group<T>;
   const bool before = l.shape.reset == reset_before;
   const T* weight_hn = from.weight_hh + 2 * hidden * hidden;
-  pack_gates(l.ih, from.weight_ih, begin, end, hidden, gates);
-  pack_gates(l.hh, from.weight_hh, begin, end, hidden, hh_gates);
-  if (before) pack_gates(l.hh_n, weight_hn, begin, end, hidden, 1);
+  const index together = l.shape.norm ? (gates - 1) * hidden : 0;
+  pack_gates(l.ih, from.weight_ih, begin, end, hidden, gates, l.means.x, together);
+  pack_gates(l.hh, from.weight_hh, begin, end, hidden, hh_gates, l.means.h, together);
+  if (before) pack_gates(l.hh_n, weight_hn, begin, end, hidden, 1, l.means.h + hidden, together);
   if (part == 0) pack_biases(l, from);
   if (part == 0 && l.shape.norm) pack_gains(l, from);
   if (!to.backward) return;

@@ -95,16 +95,20 @@ void for_vectors(const Panels<T>& panels, index unit_begin, index unit_end, inde
   }
 }
 
-// source (gates * hidden, k), gate by gate, for some units; the padding belongs to the last.
+// source (gates * hidden, k), gate by gate, for some units; the padding belongs to the last. Where
+// `together` is not zero, the first `means` are taken out of as many rows, the second of the others.
 template <class T>
 void pack_gates(const Panels<T>& to, const T* source, index unit_begin, index unit_end,
-                index hidden, index gates) {
+                index hidden, index gates, const T* means = nullptr, index together = 0) {
   for_vectors(
       to, unit_begin, unit_end, hidden, gates, [&](T* at, index stride, index row, index rows) {
         for (index k = 0; k < to.k; k += lanes<T>) {
+          const index mean = row < together ? k : to.k + k;
+          const Vec<T> centre = together ? load_n(means + mean, to.k - k) : Vec<T>{};
           Vec<T> square[lanes<T>];
           for (index i = 0; i < lanes<T>; ++i)
-            square[i] = i < rows ? load_n(source + (row + i) * to.k + k, to.k - k) : Vec<T>{};
+            square[i] =
+                i < rows ? load_n(source + (row + i) * to.k + k, to.k - k) - centre : Vec<T>{};
           transpose<T>(square);
           for (index i = 0; i < lanes<T> && k + i < to.k; ++i)
             store(at + (k + i) * stride, square[i]);

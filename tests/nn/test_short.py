@@ -33,7 +33,9 @@ SHAPES = list(product([1, 2], [False, True], [False, True], ["after", "before", 
 def test_both_ways_have_the_same_bits(taken, layers, both, batch_first, reset, dtype, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(_short, "are_whole", lambda *_: False)  # with lengths, the long way
-    gru = GRU(3, 18, layers, bidirectional=both, batch_first=batch_first, reset=reset, dtype=dtype)
+    options = {"bias": both or batch_first, "layer_norm": both == batch_first}
+    gru = GRU(3, 18, layers, batch_first=batch_first, bidirectional=both, reset=reset, **options)
+    gru.to(dtype)
     x = torch.randn(7, 5, 3, dtype=dtype)
     hx = torch.randn(layers * (1 + both), 7 if batch_first else 5, 18, dtype=dtype)
     lengths = [5] * 7 if batch_first else [7] * 5

@@ -71,7 +71,7 @@ def _is_plain_module(gru: GRU) -> bool:
     return (
         gru.stack == "plain"
         and gru.states_in_one_tensor
-        and not (gru.layer_norm or gru.learn_hx or gru.zoneout)
+        and not (gru.learn_hx or gru.zoneout)
         and not (gru.training and (gru.dropout or gru.recurrent_dropout or gru.weight_dropout))
     )
 
@@ -123,7 +123,7 @@ def _needs_gradient(x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -
 def _train(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> GRUResult:
     """One layer, under autograd."""
     first, directions = gru.batch_first, 1 + gru.bidirectional
-    plan = Plan(gru.reset, directions, gru.bias, False, first)
+    plan = Plan(gru.reset, directions, gru.bias, gru.layer_norm, first)
     flat = weights[0] if directions == 1 else [*weights[0], *weights[1]]
     x = x.transpose(0, 1) if first else x
     output, h_n, _ = EagerLayer.apply(plan, gru.memory == "save", x, hx, *_ABSENT_TENSORS, *flat)
@@ -136,6 +136,7 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
     time, batch = (x.size(1), x.size(0)) if first else (x.size(0), x.size(1))
     units, state, layers = directions * hidden, directions * batch * hidden, gru.num_layers
     threads, rows, reset = torch.get_num_threads(), time * batch, gru.reset
+    fields = Direction._fields if gru.bias else _WITHOUT_BIAS
     h_n = x.new_empty(layers * directions, batch, hidden)
     h_n_at, h_0_at = h_n.data_ptr(), 0 if hx is None else hx.data_ptr()
     step = state * x.element_size()
@@ -143,7 +144,13 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
     for layer in range(layers):
         sizes = x.size(2), hidden
         packed = [
-            pack_direction(Direction(*of_direction), reset, rows, False, sizes)
+            pack_direction(
+                Direction(**dict(zip(fields, of_direction, strict=False))),
+                reset,
+                rows,
+                False,
+                sizes,
+            )
             for of_direction in weights[layer * directions : (layer + 1) * directions]
         ]
         by_batch = first and layer == layers - 1  # below the top all is time first, as in `_stack`
@@ -173,5 +180,6 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
 
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 _TENSORS = (Tensor, torch.nn.Parameter)
+_WITHOUT_BIAS = ("weight_ih", "weight_hh", "norm_ih", "norm_hh")
 _ABSENT = (0,) * 7  # offsets, lengths, keep and its three strides, mask
 _ABSENT_TENSORS = (None,) * 5  # keep, mask, zone, lengths, batch_sizes
