@@ -1,10 +1,12 @@
 """The page in a real browser: it renders, complains of nothing, and answers pointer and keys."""
 
 import pytest
+import torch
 
 from browser import Browser
 from inspect_cases import a_text, series
 from tidegate.inspect import report
+from tidegate.nn import GRU
 
 PHONE, DESK = 390, 1280
 
@@ -181,4 +183,12 @@ def test_a_page_at_rest_shows_the_step_at_which_least_was_kept(browser, tmp_path
     assert made.gates.labels[0][at] in said
     browser.run("window.gateReport.choose(0, -1, false)")
     assert "Point at a step" not in readout(browser)
+    assert browser.errors == []
+
+
+def test_a_column_of_several_steps_says_which(browser, tmp_path):
+    made = report(GRU(1, 3), torch.zeros(501, 1, 1), lags=2)
+    browser.open(made.save(tmp_path / "page.html"), DESK)
+    browser.run("window.gateReport.choose(166, -1, false)")
+    assert "steps 499 to 501 of 501" in readout(browser)
     assert browser.errors == []

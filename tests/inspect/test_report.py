@@ -95,6 +95,7 @@ def test_a_large_input_is_summarised():
     assert len(data["rows"]) <= 6
     assert len(data["rows"][0]["labels"]) == 135  # two steps a column
     assert data["rows"][0]["labels"][0] == "0 to 1"
+    assert (data["rows"][0]["width"], data["rows"][0]["steps"]) == (2, 270)
     assert all(len(layer["units"]) <= 64 for layer in data["layers"])
     assert "of 70 units, evenly chosen" in made.html
 

@@ -93,6 +93,8 @@ def _row(
     return {
         "name": gates.names[row],
         "labels": [_label(labels, part, item.tokens) for part in parts],
+        "width": parts[0][1] - parts[0][0],
+        "steps": length - begun,
         "rtl": item.tokens and right_to_left("".join(labels)),
         "values": None if values is None else [_mean(values[a:b]) for a, b in parts],
         "chances": _chances(item, row, length, parts),

@@ -88,7 +88,8 @@ def _heat_caption(data: dict[str, Any], gates: Gates, item: Inspectable) -> str:
         parts.append(f"{len(layer['units'])} of {layer['of']} units, evenly chosen.")
     longest = int(gates.lengths.max(initial=0))
     if longest > STEPS:
-        parts.append(f"Columns are means of {-(-longest // STEPS)} neighbouring steps.")
+        word = "tokens" if item.tokens else "steps"
+        parts.append(f"Columns are means of {-(-longest // STEPS)} neighbouring {word}.")
     if item.tokens:
         parts.append("In the text above, the more colour, the more was taken at a token.")
     return " ".join(parts)

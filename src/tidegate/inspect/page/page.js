@@ -120,7 +120,9 @@
   const hint = readout.innerHTML;
   function tell(said) {
     if (step < 0) return;
-    const U = units().length, place = `${data.tokens ? "token" : "step"} ${step + 1} of ${count()}`;
+    const U = units().length, wide = data.rows[row].width, total = data.rows[row].steps;
+    const word = data.tokens ? "token" : "step", last = Math.min((step + 1) * wide, total);
+    const place = `${wide > 1 ? `${word}s ${step * wide + 1} to ${last}` : `${word} ${last}`} of ${total.toLocaleString("en")}`;
     let kept = 0; const moved = [];
     for (let u = 0; u < U; u++) {
       const z = share("kept", u, step);
