@@ -13,17 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from .._series.bands import measure_widths, stretch, temper
-from .._series.channels import Layout
 from .._series.inputs import Inputs
 from .._series.model import Model, Source
 from .._series.paths import learn_correlation, random_walk_correlation
 from .._series.scale import Scaling, scale_future
-from .._series.shape import Shape
 from .._series.windows import Origins, Windows
 from ..errors import InputError
 from ..train import History, Progress, Settings, train
 from ._examples import Examples, as_tensors, make_examples
 from ._network import Network, pinball
+from ._plan import Plan
 from ._team import Alone
 from ._trust import TRUST, beats_the_last_value, choose_reach, choose_trust
 
@@ -41,20 +40,6 @@ _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
 # less than this share of all: one lucky validation early on shall not end the learning.
 _PATIENCE, _EARLIEST = 8, 1 / 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to learn: what the networks see, their sizes, and the settings of their training."""
-
-    scaling: Scaling
-    layout: Layout
-    shape: Shape
-    quantiles: tuple[float, ...]
-    trust: float | None
-    members: int
-    batch_size: int
-    settings: Settings
 
 
 @dataclass

@@ -9,34 +9,32 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
-from .. import __version__
 from .._estimator import Estimator, check_seed
 from .._inspectable import Inspectable
-from .._model_file import read_model, write_model
 from .._plots import ForecastChart, forecast_figure
 from .._series.bands import column_names, quantiles_of, stretch
 from .._series.derived import Derived
 from .._series.model import Model, Source
 from .._series.paths import draw_paths
-from .._series.scale import Scaling, unscale
-from .._series.shape import Shape
+from .._series.scale import unscale
 from .._series.windows import Origins
-from ..data import Frequency, Panel, read_table, to_frame
+from ..data import Panel, read_table
 from ..data._parquet import is_many
 from ..errors import InputError
-from ..train import History, Progress, Settings
+from ..train import History, Progress
 from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
-from ._fit import AsFunction, Plan, Watch, fit_model, learn
-from ._frames import NAME, quantile_columns
+from ._fit import AsFunction, Watch, fit_model, learn
+from ._frames import NAME, as_frame, head, quantile_columns
 from ._looked_into import look_into
 from ._lots import FolderLots, Lots
 from ._network import CELLS, Network
+from ._plan import Plan, make_plan
 from ._reading import Reading
 from ._sample import gather_lessons, read_sample
+from ._saved import read_forecaster, write_forecaster
 from ._suggest import Suggestion, suggest
 from ._team import assemble_team
 from ._trust import words_of_reach
@@ -44,13 +42,6 @@ from ._trust import words_of_reach
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from narwhals.typing import IntoFrame, IntoFrameT
-
-# Level, scale and season are worked out from so many seasons, or from fewer, down to the least
-# that shows a season, where they would be more steps than this.
-_SEASONS, _LEAST_SEASONS, _LONGEST = 10, 4, 2048
-_SHORTEST, _AT_MOST = 64, 6000
-# The head sees so many of the last residuals itself, and has a hidden layer of so many units.
-_TAIL, _HEAD = 12, 128
 
 
 class GRUForecaster(Estimator):
@@ -213,7 +204,7 @@ class GRUForecaster(Estimator):
         plan = self._choose(panel)
         source = self.derived_.source(panel, plan.layout, self.horizon)
         self.panel_: Panel | None = panel
-        self._like = None if isinstance(df, Panel) else _head(df)
+        self._like = None if isinstance(df, Panel) else head(df)
         return self._learnt(plan, watch, fit_model(source, plan, watch))
 
     def _lots_of(self, folder: str) -> Callable[[Reading], Lots]:
@@ -326,7 +317,7 @@ class GRUForecaster(Estimator):
             "path": np.tile(np.arange(paths).repeat(self.horizon), len(panel)),
             NAME: np.concatenate(drawn).ravel(),
         }
-        return self._as_frame(columns, panel, like)
+        return as_frame(columns, like, panel.clock, self.id_col)
 
     def adapt(self, df: IntoFrameT | Panel, *, steps: int = 100, proximity: float = 0.1) -> Self:
         """A copy of the forecaster, brought closer to these series by a few steps of training.
@@ -355,7 +346,7 @@ class GRUForecaster(Estimator):
         functions = [AsFunction(network) for network in adapted.networks_]
         adapted.model_ = replace(self.model_, networks=functions)
         adapted.panel_, adapted.notes_ = panel, [*self.notes_, *panel.notes, found.words]
-        adapted._like = None if isinstance(df, Panel) else _head(df)
+        adapted._like = None if isinstance(df, Panel) else head(df)
         return adapted
 
     def explain(
@@ -384,7 +375,7 @@ class GRUForecaster(Estimator):
         effects = explain_model(self.model_, self.networks_, source, source.windows.ends())
         columns = effect_columns(self.model_, panel, effects, self.target_col)
         named = {self.id_col: columns.pop("id"), self.time_col: columns.pop("time")}
-        return self._as_frame(named | columns, panel, like)
+        return as_frame(named | columns, like, panel.clock, self.id_col)
 
     def plot(
         self,
@@ -474,7 +465,7 @@ class GRUForecaster(Estimator):
             fitted.model_.forecast(source, origins),
             whole.future(origins, self.horizon),
         )
-        like = None if isinstance(df, Panel) else _head(df)
+        like = None if isinstance(df, Panel) else head(df)
         return self._frame(panel, origins, forecast, like, truth)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -484,25 +475,7 @@ class GRUForecaster(Estimator):
             InputError: the file cannot be written.
         """
         self._check_fitted()
-        tensors = {
-            f"{member}.{name}": tensor.detach().cpu().numpy()
-            for member, network in enumerate(self.networks_)
-            for name, tensor in network.state_dict().items()
-        }
-        arguments = self.get_params()
-        facts = {
-            "version": __version__,
-            "arguments": {name: _plain(value) for name, value in arguments.items()},
-            "model": self.model_.facts(),
-            "shape": asdict(self.shape_),
-            "derived": asdict(self.derived_),
-            "suggestion": asdict(self.suggestion_),
-            "frequency": self.frequency_.name,
-            "notes": self.notes_,
-            "history": [history.facts() for history in self.history_],
-        }
-        tensors["correlation"] = self.model_.correlation
-        write_model(path, "forecaster", tensors, facts)
+        write_forecaster(self, path)
         for checkpoint in filter(None, self._checkpoints):
             checkpoint.unlink(missing_ok=True)
 
@@ -513,28 +486,7 @@ class GRUForecaster(Estimator):
         Raises:
             InputError: the file is not there, damaged, or no forecaster.
         """
-        file = read_model(path, "forecaster")
-        facts = file.facts
-        try:
-            arguments: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in facts["arguments"].items()
-            }
-            self = cls(**arguments)
-            self.suggestion_ = Suggestion(**facts["suggestion"])
-            self.frequency_ = Frequency.parse(facts["frequency"])
-            self.notes_ = facts["notes"]
-            self.history_ = [History.from_facts(each) for each in facts.get("history", ())]
-            self.derived_ = Derived.from_facts(facts["derived"])
-            self.shape_ = Shape.from_facts(facts["shape"])
-            self.networks_ = _networks(self.shape_, file.tensors, self.members)
-            functions = [AsFunction(network) for network in self.networks_]
-            self.model_ = Model.from_facts(facts["model"], functions, file.tensors["correlation"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is damaged: {error}") from None
-        self.panel_, self._like = None, None
-        self._checkpoints = []
-        return self
+        return read_forecaster(cls, path)
 
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
         """What `tidegate.inspect` looks into; `input` as `predict` takes it."""
@@ -583,7 +535,7 @@ class GRUForecaster(Estimator):
         panel = self.panel_ if df is None else columns.panel_like(df, self.frequency_)
         if panel is None:
             raise InputError("the model holds no data: give predict the series to forecast")
-        like = self._like if df is None else None if isinstance(df, Panel) else _head(df)
+        like = self._like if df is None else None if isinstance(df, Panel) else head(df)
         self._check_calendar(panel)
         return columns.with_future(panel, future, self.horizon), like
 
@@ -599,39 +551,7 @@ class GRUForecaster(Estimator):
         return Suggestion(**chosen)
 
     def _plan(self, panel: Panel) -> Plan:
-        sizes = self.suggestion_
-        least = min(_LEAST_SEASONS * sizes.season_length, _AT_MOST)
-        context = min(_SEASONS * sizes.season_length, max(_LONGEST, least))
-        scaling = Scaling(
-            horizon=self.horizon,
-            season_length=sizes.season_length,
-            context=max(context, sizes.input_length, _SHORTEST),
-            input_length=sizes.input_length,
-            log=self.log,
-            season=self.season,
-            trend=self.trend,
-        )
-        layout = self.derived_.learn_layout(panel, self.horizon)
-        shape = Shape.of(
-            layout,
-            self.horizon,
-            len(self.levels),
-            sizes.hidden_size,
-            sizes.num_layers,
-            _HEAD,
-            min(_TAIL, sizes.input_length),
-            self.cell,
-        )
-        return Plan(
-            scaling=scaling,
-            layout=layout,
-            shape=shape,
-            quantiles=tuple(quantiles_of(self.levels).tolist()),
-            trust=self.trust,
-            members=self.members,
-            batch_size=self.batch_size,
-            settings=Settings(sizes.steps, learning_rate=self.learning_rate, seed=self.seed),
-        )
+        return make_plan(self, panel)
 
     def _check_calendar(self, panel: Panel) -> None:
         if panel.frequency.season_length != self.frequency_.season_length:
@@ -656,45 +576,4 @@ class GRUForecaster(Estimator):
             last = [panel.times[i][t - 1] for i, t in places]
             columns |= {"cutoff": np.repeat(last, self.horizon), self.target_col: truth.ravel()}
         columns |= quantile_columns(forecast, self.levels)
-        return self._as_frame(columns, panel, like)
-
-    def _as_frame(
-        self, columns: dict[str, Any], panel: Panel, like: IntoFrameT | None
-    ) -> IntoFrameT:
-        if like is None:
-            import pandas as pd
-
-            frame: Any = pd.DataFrame(columns)
-            return frame
-        if self.id_col not in _columns(like):
-            del columns[self.id_col]
-        return to_frame(columns, like, panel.clock)
-
-
-def _head(df: Any) -> Any:
-    """A few rows of a frame, to remember its kind by."""
-    import narwhals as nw
-
-    return nw.from_native(df).head(2).to_native()
-
-
-def _columns(df: Any) -> list[str]:
-    import narwhals as nw
-
-    return nw.from_native(df).collect_schema().names()
-
-
-def _plain(value: Any) -> Any:
-    """An argument as JSON has it."""
-    return list(value) if isinstance(value, (tuple, list)) else value
-
-
-def _networks(shape: Shape, tensors: dict[str, np.ndarray], members: int) -> list[Network]:
-    networks = []
-    for member in range(members):
-        prefix = f"{member}."
-        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        network = Network(shape).eval()
-        network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in mine.items()})
-        networks.append(network)
-    return networks
+        return as_frame(columns, like, panel.clock, self.id_col)

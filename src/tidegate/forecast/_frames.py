@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .._series.bands import column_names
-from ..data import Panel
+from ..data import Panel, to_frame
 from ..data._sessions import Irregular
+from ..data._zones import Clock
 
 NAME = "GRU"
 
@@ -49,3 +50,23 @@ def stamps_after(panel: Panel, horizon: int) -> list[np.ndarray]:
         if times[-1] not in known:
             known[times[-1]] = panel.frequency.next(times[-1], horizon)
     return [known[times[-1]] for times in panel.times]
+
+
+def head(df: Any) -> Any:
+    """A few rows of a frame, to remember its kind by."""
+    import narwhals as nw
+
+    return nw.from_native(df).head(2).to_native()
+
+
+def as_frame(columns: dict[str, Any], like: Any, clock: Clock | None, id: str) -> Any:
+    """Columns as a frame of the kind of `like`, without ids where it has none; else pandas."""
+    if like is None:
+        import pandas as pd
+
+        return pd.DataFrame(columns)
+    import narwhals as nw
+
+    if id not in nw.from_native(like).collect_schema().names():
+        del columns[id]
+    return to_frame(columns, like, clock)

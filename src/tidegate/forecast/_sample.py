@@ -21,8 +21,9 @@ from .._series.derived import Derived
 from ..data import Panel
 from ..errors import InputError
 from ._examples import Examples, make_examples
-from ._fit import Frame, Lessons, Plan, most_windows, teaching
+from ._fit import Frame, Lessons, most_windows, teaching
 from ._lots import SAMPLE, Lots
+from ._plan import Plan
 from ._reading import Reading, thinned
 from ._team import Alone, agreed, share
 
