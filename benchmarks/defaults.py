@@ -39,7 +39,7 @@ def main(
         kinds: Which panels; all when not given.
         markdown: Print the table as benchmarks/README.md has it.
     """
-    headings = ["panel", "series", "MASE", "seasonal naive", "80% band holds", "trust", "seconds"]
+    headings = ["panel", "series", "MASE", "seasonal naive", "bands hold", "trust", "seconds"]
     table = Table("Defaults", headings, [_row(kind) for kind in kinds])
     if markdown:
         print(markdown_of(table))
@@ -63,13 +63,14 @@ def _row(kind: str) -> list[str]:
     def column(name: str) -> np.ndarray:
         return forecast[name].to_numpy().reshape(truth.shape)
 
-    held = coverage(truth, column("GRU-lo-80"), column("GRU-hi-80"))
+    bands = [(column(f"GRU-lo-{level}"), column(f"GRU-hi-{level}")) for level in (50, 80, 95)]
+    held = [coverage(truth, low, high) for low, high in bands]
     return [
         kind,
         f"{len(panel)} x {len(panel.values[0]):,}",
         f"{np.nanmean(mase(truth, column('GRU'), unit)):.3f}",
         f"{np.nanmean(mase(truth, naive, unit)):.3f}",
-        f"{held:.0%}",
+        ", ".join(f"{share:.0%}" for share in held),
         f"{model.model_.trust:g}",
         f"{seconds:.0f}",
     ]

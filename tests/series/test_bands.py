@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate._series.bands import column_names, measure_widths, quantiles_of, stretch, temper
+from tidegate._series.bands import (
+    blend,
+    column_names,
+    measure_widths,
+    quantiles_of,
+    small_sample,
+    stretch,
+)
 
 LEVELS = (50, 80, 95)
 
@@ -21,17 +28,17 @@ def answers(seed: int, rows: int, width: float = 1.0) -> np.ndarray:
 def test_bands_get_the_width_that_held_the_truth(width):
     quantiles = quantiles_of(LEVELS)
     answer = answers(0, 4000, width)
-    truth = answer[..., 3] + np.random.default_rng(1).standard_normal((4000, 6))
-    stretched = stretch(answer, measure_widths(answer, truth, quantiles))
+    error = np.random.default_rng(1).standard_normal((4000, 6))
+    truth = answer[..., 3] + error
+    stretched = stretch(answer, measure_widths(answer, error, quantiles))
     below = (truth[..., None] <= stretched).mean((0, 1))
     np.testing.assert_allclose(below[[0, 1, 2, 4, 5, 6]], quantiles[[0, 1, 2, 4, 5, 6]], atol=2e-3)
     np.testing.assert_array_equal(stretched[..., 3], answer[..., 3])
 
 
-def test_few_values_or_none_change_no_width():
-    truth = np.full((10, 6), np.nan)
-    truth[0] = 100.0
-    assert (measure_widths(answers(0, 10), truth, quantiles_of(LEVELS)) == 1).all()
+def test_where_no_error_is_known_no_width_changes():
+    error = np.full((10, 6), np.nan)
+    assert (measure_widths(answers(0, 10), error, quantiles_of(LEVELS)) == 1).all()
 
 
 @given(widths=st.lists(st.floats(0, 100), min_size=7, max_size=7))
@@ -55,8 +62,24 @@ def test_levels_out_of_range_are_refused(levels):
 
 
 def test_widths_are_believed_the_more_the_more_moments_they_were_measured_at():
-    measured = np.array([4.0, 1.0, 0.25, 0.0])
-    distance = [np.abs(temper(measured, moments) - measured).sum() for moments in (1, 2, 8, 1000)]
+    measured, usual = np.array([4.0, 1.0, 0.25, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
+    near = [4.0, 1.0, 0.25, 0.0]
+    distance = [np.abs(blend(measured, usual, m) - near).sum() for m in (1, 2, 8, 1000)]
     assert distance == sorted(distance, reverse=True)
     assert distance[-1] < 0.01
-    assert (temper(np.ones(7), 3) == 1).all()
+    assert (blend(np.ones(7), np.ones(7), 3) == 1).all()
+
+
+def test_a_width_is_measured_within_a_factor_of_the_usual_one():
+    found = blend(np.array([1e3, 0.0]), np.ones(2), 10**6)
+    np.testing.assert_allclose(found, [4.0, 0.25], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "student"), [(3, [1.638, 3.182]), (5, [1.476, 2.571]), (30, [1.310, 2.042])]
+)
+def test_a_small_sample_widens_bands_as_students_quantiles_do(freedom, student):
+    found = small_sample(np.array([0.025, 0.1, 0.5, 0.9, 0.975]), freedom)
+    np.testing.assert_allclose(found[3:] * [1.2816, 1.9600], student, rtol=0.02)
+    np.testing.assert_allclose(found, found[::-1])
+    assert found[2] == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
-# With fewer held-back values than this, a width measured on them says little.
-_FEWEST = 200
+# A width that was measured at few moments counts as no more than so many times another one.
+_FARTHEST = 4.0
 # In scales; a network that errs by nothing gives bands of nothing.
 _LEAST_DISTANCE = 1e-6
 
@@ -52,42 +53,63 @@ def column_names(model: str, levels: Sequence[float]) -> list[str]:
     return [*low, model, *(f"{model}-hi-{level:g}" for level in ordered)]
 
 
-def measure_widths(answer: np.ndarray, truth: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+def measure_widths(answer: np.ndarray, error: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """By how much to stretch the distance of each quantile from the median (conformal correction).
 
-    Stretched so, each quantile has the share of `truth` on its side that it should have.
+    Stretched so, each quantile has the share of the errors on its side that it should have.
 
     Args:
-        answer: quantiles of held-back values, (rows, horizon, quantiles).
-        truth: these values, (rows, horizon); NaN where not known.
+        answer: quantiles, (rows, horizon, quantiles).
+        error: what came, less its forecast, (rows, horizon); NaN where not known.
         quantiles: which ones, in rising order, the median in the middle.
     """
     middle = len(quantiles) // 2
     widths = np.ones(len(quantiles))
-    known = np.isfinite(truth)
-    if known.sum() < _FEWEST:
+    known = np.isfinite(error)
+    if not known.any():
         return widths
-    error = (truth - answer[..., middle])[known]
     for i, quantile in enumerate(quantiles):
         if i != middle:
             distance = np.abs(answer[..., i] - answer[..., middle])[known]
             distance = np.copysign(np.maximum(distance, _LEAST_DISTANCE), quantile - 0.5)
             share = quantile if quantile > 0.5 else 1 - quantile
-            widths[i] = max(np.quantile(error / distance, share), 0.0)
+            widths[i] = max(np.quantile(error[known] / distance, share), 0.0)
     return widths
 
 
-def temper(widths: np.ndarray, moments: int) -> np.ndarray:
+def blend(measured: np.ndarray, usual: np.ndarray, moments: int) -> np.ndarray:
     """Widths that were measured at so many moments in time, believed the more the more there were.
 
     What shakes one year shakes all series together, so a thousand of them at one moment tell less
-    of other years than it seems. The network's own widths, from all times, count as one moment.
+    of other years than it seems. The usual widths, from all times, count as one moment.
 
     Example:
-        >>> temper(np.array([4.0, 1.0, 0.25]), 1)
+        >>> blend(np.array([4.0, 1.0, 0.0]), np.ones(3), 1)
         array([2. , 1. , 0.5])
     """
-    return widths ** (moments / (moments + 1))
+    usual = np.where(usual > 0, usual, measured)
+    near = np.clip(measured, usual / _FARTHEST, usual * _FARTHEST)
+    return near ** (moments / (moments + 1)) * usual ** (1 / (moments + 1))
+
+
+def small_sample(quantiles: np.ndarray, freedom: float) -> np.ndarray:
+    """How much wider the bands of a few errors must be than those of many.
+
+    Student's quantile over the normal one, by the expansion of Abramowitz and Stegun (1964),
+    26.7.5; one for the median.
+
+    Example:
+        >>> small_sample(np.array([0.025, 0.5, 0.975]), 10).round(3)
+        array([1.137, 1.   , 1.137])
+    """
+    z = np.array([NormalDist().inv_cdf(quantile) for quantile in quantiles])
+    s, f = z**2, freedom
+    terms = [
+        (s + 1) / (4 * f),
+        (5 * s**2 + 16 * s + 3) / (96 * f**2),
+        (3 * s**3 + 19 * s**2 + 17 * s - 15) / (384 * f**3),
+    ]
+    return np.where(z == 0, 1.0, 1 + sum(terms))
 
 
 def stretch(answer: np.ndarray, widths: np.ndarray) -> np.ndarray:

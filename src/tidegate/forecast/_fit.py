@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._series.bands import measure_widths, stretch, temper
+from .._series.bands import measure_widths, stretch
 from .._series.inputs import Inputs
 from .._series.model import Model, Source
 from .._series.paths import learn_correlation, random_walk_correlation
@@ -25,6 +25,7 @@ from ._network import Network, pinball
 from ._plan import Plan
 from ._team import Alone
 from ._trust import TRUST, beats_the_last_value, choose_reach, choose_trust
+from ._widths import Missed, choose_widths
 
 # Numbers that all scaled histories may take together; beyond it, windows are drawn at random.
 _MEMORY = 2**25
@@ -35,6 +36,8 @@ _MORE_THAN_A_SEASON, _LEAST_HISTORY = 2, 3
 # Origins that are tried on: enough to tell networks and widths apart. Where the last horizon of all
 # series is fewer values than this, so many horizons at most are held back, one after the other.
 _TRIED, _TRIED_VALUES, _HORIZONS = 4096, 1000, 8
+# Windows all over the series on which widths are measured.
+_LOOKED = 1024
 # Windows heavier than this share of all others count as this: no series rules the loss.
 _HEAVIEST = 0.99
 # The trial stops after so many validations without a better one, but its best step counts as no
@@ -114,34 +117,35 @@ def learn(
     """Learn from the lessons.
 
     A trial on all but the last horizon (or horizons) of each series says after how many batches to
-    stop, how far to trust the network, how wide the bands must be, and how errors go together; then
-    the networks are trained for so long on everything. Where the series are too short for a trial,
-    it is left out.
+    stop, how far to trust the network, and how errors go together; then the networks are trained
+    for so long on everything. Where the series are too short for a trial, it is left out. How wide
+    the bands must be, the errors of the trial and of the smoothing say.
 
     Returns:
         The model; its networks; and the histories of the trial, if there was one, and of the
         networks.
     """
+    source, held_out, examples = lessons.source, lessons.held_out, lessons.examples
+    everywhere = _everywhere(source, plan)
     model = Model(
         plan.scaling,
         plan.layout,
         [],
         plan.quantiles,
         TRUST if plan.trust is None else plan.trust,
-        _reach(lessons.source, plan) if plan.trust is None else 1.0,
+        choose_reach(source, everywhere, plan.scaling) if plan.trust is None else 1.0,
         np.ones(len(plan.quantiles)),
         random_walk_correlation(plan.scaling.horizon),
     )
-    source, held_out, examples = lessons.source, lessons.held_out, lessons.examples
     trials = int(held_out is not None)
     watch.total = (trials + plan.members) * plan.settings.steps
     work = _Work(plan, watch, team, lessons.data)
-    histories = []
+    histories, missed = [], None
     if held_out is not None:
         validation = make_examples(source, held_out, plan.scaling)
         network, history = work.train(0, examples.without(lessons.hidden), validation)
         model.networks = [AsFunction(network)]
-        _learn_from_trial(model, source, held_out, plan)
+        missed = _learn_from_trial(model, source, held_out, plan, validation)
         work.plan = replace(plan, settings=_as_long_as(history, plan.settings))
         watch.total = watch.done + plan.members * work.plan.settings.steps
         histories.append(history)
@@ -151,6 +155,8 @@ def learn(
         networks.append(network)
         histories.append(history)
     model.networks = [AsFunction(network) for network in networks]
+    some = np.random.default_rng(plan.settings.seed).permutation(len(everywhere.series))[:_LOOKED]
+    model.widths = choose_widths(model, source, everywhere.where(np.sort(some)), missed)
     return model, networks, histories
 
 
@@ -324,16 +330,21 @@ def _as_long_as(trial: History, settings: Settings) -> Settings:
     return replace(settings, steps=steps)
 
 
-def _reach(source: Source, plan: Plan) -> float:
-    """How far to go from the last value, measured on windows all over the series."""
-    windows, scaling = source.windows, plan.scaling
+def _everywhere(source: Source, plan: Plan) -> Origins:
+    """Windows all over the series; smoothing has learnt nothing, so each tells how it does."""
+    windows = source.windows
     rng = np.random.default_rng(plan.settings.seed)
-    origins = windows.draw(_least_history(windows, scaling), 0, _TRIED, rng)
-    return choose_reach(source, teaching(windows, origins, plan), scaling)
+    origins = windows.draw(_least_history(windows, plan.scaling), 0, _TRIED, rng)
+    return teaching(windows, origins, plan)
 
 
-def _learn_from_trial(model: Model, source: Source, held_out: Origins, plan: Plan) -> None:
-    """Trust, reach, widths and correlation, from how the trial did on what was held back."""
+def _learn_from_trial(
+    model: Model, source: Source, held_out: Origins, plan: Plan, validation: Examples
+) -> Missed:
+    """Trust, reach and correlation, from how the trial did on what was held back; and how it did.
+
+    `validation` is what `held_out` looks like to the network.
+    """
     horizon, middle = plan.scaling.horizon, len(plan.quantiles) // 2
     reach, model.trust, model.reach = model.reach, 1.0, 1.0
     parts = [
@@ -353,10 +364,16 @@ def _learn_from_trial(model: Model, source: Source, held_out: Origins, plan: Pla
         model.reach = 1.0 if better else reach
     else:
         model.trust = plan.trust
-    answer = answer + (model.median(median, last) - median)[..., None]
-    moments = len(np.unique(source.windows.lengths[held_out.series] - held_out.step))
-    model.widths = temper(measure_widths(answer, truth, np.array(plan.quantiles)), moments)
-    model.correlation = learn_correlation(stretch(answer, model.widths), truth, plan.quantiles)
+    forecast = model.median(median, last)
+    answer = answer + (forecast - median)[..., None]
+    widths = measure_widths(answer, truth - forecast, np.array(plan.quantiles))
+    model.correlation = learn_correlation(stretch(answer, widths), truth, plan.quantiles)
+    return Missed(
+        Inputs(*(tensor.numpy() for tensor in validation.inputs)),
+        truth - forecast,
+        truth - (1 - model.reach) * last,
+        len(np.unique(source.windows.lengths[held_out.series] - held_out.step)),
+    )
 
 
 def _fingerprint(source: Source, plan: Plan) -> str:

@@ -175,8 +175,8 @@ class GRUForecaster(Estimator):
         """Learn from all series of a long frame, of a `Panel`, or of files.
 
         In a trial, the last `horizon` steps of every series are held back: how well they are
-        forecast says when to stop, and how wide the bands must be. Then the networks learn from
-        everything for as long.
+        forecast says when to stop. Then the networks learn from everything for as long. What the
+        trial missed there, and smoothing at all times, says how wide the bands must be.
 
         A folder of Parquet files, or an address that pyarrow knows (s3://bucket/folder), may be
         larger than memory: a sample of its series is learnt from. Each file must be sorted by
@@ -238,7 +238,7 @@ class GRUForecaster(Estimator):
         if len(self.history_) == self.members:
             self.notes_.append(
                 "the series are too short to hold a part back: training was not validated, and "
-                "the bands are as the network gave them"
+                "the bands are as wide as the errors of smoothing"
             )
         return self
 
