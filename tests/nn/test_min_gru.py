@@ -198,6 +198,8 @@ def test_it_compiles_without_a_break_and_a_copy_of_its_state_is_itself():
     other = MinGRU(3, 5, 2, bidirectional=True)
     other.load_state_dict(layer.state_dict())
     x = torch.randn(4, 2, 3)
+    traced = torch.fx.symbolic_trace(torch.nn.Sequential(layer))
+    assert torch.equal(traced(x).output, other(x).output)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, lengths=torch.tensor([4, 2])).output,
                                other(x, lengths=[4, 2]).output)  # fmt: skip
@@ -239,3 +241,11 @@ def test_calls_that_do_not_fit_are_refused():
         layer(x, lengths=[5, 1])
     with pytest.raises(TypeError, match="input must be a tensor or packed, but it is a list"):
         layer([x])
+    with pytest.raises(TypeError, match="hx must be a tensor, but it is a list"):
+        layer(x, [x])
+    with pytest.raises(TypeError, match="lengths must be integers, one a row, but they are 3"):
+        layer(x, lengths=3)
+    with pytest.raises(ValueError, match=r"input must have the parameters' dtype, torch.float32"):
+        layer(x.double())
+    with pytest.raises(TypeError, match=r"hidden_size must be an integer, but it is 2\.5"):
+        MinGRU(2, 2.5)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from tidegate.nn import _fx
 from tidegate.nn._layer import valid_steps
 from tidegate.nn._min_gru_op import Scan, gates, min_gru
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
@@ -50,6 +53,7 @@ class MinGRU(nn.Module):
         bias_ih_l0: (2 * hidden_size,).
 
     Raises:
+        TypeError: a size is no integer.
         ValueError: an argument is out of range.
 
     Example:
@@ -58,6 +62,8 @@ class MinGRU(nn.Module):
         >>> output.shape, h_n.shape
         (torch.Size([2, 5, 8]), torch.Size([1, 2, 8]))
     """
+
+    weight_ih_l0: Tensor
 
     def __init__(
         self,
@@ -75,11 +81,12 @@ class MinGRU(nn.Module):
         chrono_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise TypeError(f"{name} must be an integer, but it is {value!r}")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, but it is {value}")
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, but it is {num_layers}")
         if candidate not in CANDIDATES:
             raise ValueError(
                 f"candidate must be one of {', '.join(CANDIDATES)}, but it is {candidate!r}"
@@ -149,10 +156,16 @@ class MinGRU(nn.Module):
             TypeError: an argument is of the wrong type.
             ValueError: an argument has the wrong shape, dtype or value.
         """
+        if isinstance(input, Proxy):
+            gates = return_gates or None
+            return _fx.call(self, input, hx=hx, lengths=lengths, keep=keep, return_gates=gates)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("lengths must be None with a PackedSequence, which has its own")
             return self._run_packed(input, hx, keep, return_gates)
+        for name, value in (("hx", hx), ("keep", keep)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, but it is a {type(value).__name__}")
         x, alone = self._read_input(input)
         rows_first = self.batch_first and not alone
         batch = x.size(0 if rows_first else 1)
@@ -226,6 +239,11 @@ class MinGRU(nn.Module):
                 f"input must be (time, batch, {self.input_size}) or (time, {self.input_size}), "
                 f"rows first with batch_first, but it is {tuple(input.shape)}"
             )
+        dtype = self.weight_ih_l0.dtype
+        if input.dtype != dtype and not torch._C._is_any_autocast_enabled():
+            raise ValueError(
+                f"input must have the parameters' dtype, {dtype}, but it has {input.dtype}"
+            )
         if input.dim() == 2:
             return input[:, None], True
         return input, False
@@ -271,7 +289,10 @@ def _read_lengths(
 ) -> Tensor:
     if alone:
         raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
-    lengths = torch.as_tensor(lengths)
+    if isinstance(lengths, (int, float, str)):
+        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}")
+    none = not isinstance(lengths, Tensor) and len(lengths) == 0  # has no dtype to be wrong
+    lengths = torch.as_tensor(lengths, dtype=torch.int64 if none else None)
     if lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
     if lengths.shape != (batch,):
