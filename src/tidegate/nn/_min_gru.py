@@ -157,8 +157,8 @@ class MinGRU(nn.Module):
             ValueError: an argument has the wrong shape, dtype or value.
         """
         if isinstance(input, Proxy):
-            gates = return_gates or None
-            return _fx.call(self, input, hx=hx, lengths=lengths, keep=keep, return_gates=gates)
+            shown = return_gates or None
+            return _fx.call(self, input, hx=hx, lengths=lengths, keep=keep, return_gates=shown)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("lengths must be None with a PackedSequence, which has its own")
@@ -211,8 +211,8 @@ class MinGRU(nn.Module):
         output = self._pack(found.output, packed, lengths)
         if not isinstance(found, GRUResultWithGates):
             return GRUResult(output, found.h_n)
-        gates = (tuple(self._pack(s, packed, lengths) for s in gate) for gate in found.gates)
-        return GRUResultWithGates(output, found.h_n, Gates(*gates))
+        shown = (tuple(self._pack(s, packed, lengths) for s in gate) for gate in found.gates)
+        return GRUResultWithGates(output, found.h_n, Gates(*shown))
 
     def _pack(self, sequence: Tensor, like: PackedSequence, lengths: Tensor) -> PackedSequence:
         """A padded sequence, its rows in the order of another packed one."""
