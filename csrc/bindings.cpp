@@ -1,6 +1,7 @@
 // The only file that knows Python: addresses come in as integers, the GIL is released, the kernel
 // is called. tidegate.ops and tidegate.nn check shapes and types before they call.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
@@ -160,6 +161,27 @@ void require_pair(const Weights& forward, const Weights* reverse) {
 index saved_size(const Weights& w, index rows) {
   return w.is_double() ? kernels().f64.saved_size(w.shape(), rows)
                        : kernels().f32.saved_size(w.shape(), rows);
+}
+
+// A tensor of torch in a block of memory, to which that goes back.
+template <class T>
+nb::object tensor_of(index rows, index columns) {
+  struct Owned {
+    void* memory;
+    std::size_t bytes;
+    explicit Owned(std::size_t size) : memory(take_block(size)), bytes(size) {}
+    ~Owned() { give_block(memory, bytes); }
+  };
+  auto owned = std::make_unique<Owned>(std::size_t(rows * columns) * sizeof(T));
+  void* const memory = owned->memory;
+  const nb::capsule owner(owned.get(), [](void* p) noexcept { delete static_cast<Owned*>(p); });
+  owned.release();
+  const std::size_t shape[] = {std::size_t(rows), std::size_t(columns)};
+  return nb::cast(nb::ndarray<nb::pytorch, T>(memory, 2, shape, owner));
+}
+
+nb::object block_tensor(bool is_double, index rows, index columns) {
+  return is_double ? tensor_of<double>(rows, columns) : tensor_of<float>(rows, columns);
 }
 
 // Elements of the saved buffer of one direction: a row's length each, time without lengths.
@@ -423,6 +445,7 @@ NB_MODULE(_kernels, m) {
           "storage"_a)
       .def_prop_ro("nbytes", &Weights::nbytes);
   m.def("saved_size", &saved_size, "weights"_a, "rows"_a);
+  m.def("block_tensor", &block_tensor, "is_double"_a, "rows"_a, "columns"_a);
   m.def("gru_forward", &gru_forward, "forward"_a, "reverse"_a.none(), "threads"_a, "time"_a,
         "batch"_a, "x"_a, "x_time"_a, "x_batch"_a, "offsets"_a, "lengths"_a, "keep"_a,
         "keep_time"_a, "keep_batch"_a, "keep_unit"_a, "mask"_a, "h_0"_a, "output"_a,

@@ -1,5 +1,5 @@
-// Large blocks of memory that serve again: each training step packs its weights anew, and fresh pages
-// from the system cost several times what packing does.
+// Large blocks of memory that serve again: each training step packs its weights anew and keeps gates for
+// its backward pass, and fresh pages from the system cost several times what packing does.
 #pragma once
 
 #include <cstddef>

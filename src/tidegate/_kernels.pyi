@@ -66,6 +66,9 @@ class Weights:
 def saved_size(weights: Weights, rows: int) -> int:
     """Elements of the `saved` buffer for `rows` = sum of lengths (time * batch without lengths)."""
 
+def block_tensor(is_double: bool, rows: int, columns: int) -> Any:
+    """A tensor of torch, not filled, in memory that served before and will serve again."""
+
 def gru_forward(
     forward: Weights,
     reverse: Weights | None,  # second direction, run side by side

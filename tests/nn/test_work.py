@@ -1,5 +1,7 @@
 """What a training step takes, counted: operators of torch, and numbers kept for the way back."""
 
+from resource import RUSAGE_SELF, getrusage
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch.autograd.profiler import profile
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from tidegate.nn import GRU, accelerate
+from tidegate.nn._kernel import gates_buffer
 
 BATCH, UNITS = 4, 6
 CALLS = ["padded", "ragged", "packed", "keep", "gates"]
@@ -67,3 +70,13 @@ def test_what_lies_past_a_length_is_not_kept():
     assert kept(gru, 400, "packed", 1) == whole
     assert kept(gru, 400, "ragged", 0.5) == pytest.approx(whole / 2, rel=0.02)
     assert kept(gru, 400, "packed", 0.5) == pytest.approx(whole / 2, rel=0.02)
+
+
+def test_the_memory_of_many_gates_serves_again():
+    def new_pages() -> int:
+        before = getrusage(RUSAGE_SELF).ru_minflt
+        gates_buffer(torch.empty(0), 1, 10 << 20).fill_(1)
+        return getrusage(RUSAGE_SELF).ru_minflt - before
+
+    new_pages()
+    assert new_pages() < 100  # of 10,240

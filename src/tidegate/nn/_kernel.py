@@ -116,7 +116,18 @@ def saved_buffer(layer: Layer, plan: Plan, packed: Packed) -> Tensor:
     rows = layer.x.numel() // max(1, layer.x.size(-1))
     if layer.batch_sizes is None and layer.lengths is not None:
         rows = int(layer.lengths.sum())
-    return layer.x.new_empty(plan.directions, _kernels.saved_size(packed[0], rows))
+    return gates_buffer(layer.x, plan.directions, _kernels.saved_size(packed[0], rows))
+
+
+# Elements; what is smaller, the allocator keeps by itself.
+_LARGE = 4 << 20
+
+
+def gates_buffer(like: Tensor, directions: int, size: int) -> Tensor:
+    """(directions, size), not filled. New pages of a large one would cost as much as its gates."""
+    if directions * size < _LARGE:
+        return like.new_empty(directions, size)
+    return _kernels.block_tensor(like.dtype == torch.float64, directions, size)
 
 
 class _Read:

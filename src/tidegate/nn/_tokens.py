@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from tidegate import _kernels
+from tidegate.nn._kernel import gates_buffer
 from tidegate.nn._layer import Direction, Layer, Plan
 from tidegate.nn._packing import pack_direction
 from tidegate.nn._stack import Inputs, Regularisers, parameter_kinds, run
@@ -72,7 +73,7 @@ class _TokenFunction(Function):
         sizes = given.weight_ih.size(1), given.h_0.size(-1)
         forward = pack_direction(Direction(*given[4:]), reset, time * batch, save, sizes)
         output = given.h_0.new_empty(time, batch, given.h_0.size(-1))
-        saved = output.new_empty(_kernels.saved_size(forward, time * batch) if save else 0)
+        saved = gates_buffer(output, 1, _kernels.saved_size(forward, time * batch) if save else 0)
         h_n = torch.empty_like(given.h_0)
         addresses = [
             *_read(layer),
