@@ -9,8 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tidegate._model_file import read_model, write_model
+from tidegate._text import Source
+from tidegate.data import Panel, SequenceFrame, read_table
 from tidegate.errors import InputError
 from tidegate.export import read
 from tidegate.export._bounded import parse_json, read_npy
@@ -18,7 +22,10 @@ from tidegate.export._hdf5 import HDF5File
 from tidegate.export._json import read_json
 from tidegate.export._keras import _Reader
 from tidegate.export._torch_file import read_torch_file
+from tidegate.forecast._columns import Columns
+from tidegate.forecast._reading import Reading
 from tidegate.runtime import load
+from tidegate.runtime._lines import read_numbers
 
 KEPT = Path(__file__).parent / "corpus"
 MADE = Path(__file__).parents[1] / "data" / "formats"
@@ -31,6 +38,7 @@ FOLDER = Path(
 def by_file(name, run):
     """A target that reads a file of that name."""
     path = FOLDER / name
+    path.parent.mkdir(exist_ok=True)
 
     def target(data):
         path.write_bytes(data)
@@ -103,6 +111,33 @@ def program(data):
     read_torch_file(held.getvalue(), "fuzzed")
 
 
+def table(path):
+    """A table as series, and as sequences."""
+    found = read_table(path, text=["unique_id"])
+    with suppress(InputError):
+        Panel.from_frame(found, "unique_id", "ds", "y", None, "fuzzed")
+    SequenceFrame.read(found, "unique_id", "ds", "y", source="fuzzed")
+
+
+def folder(path):
+    """A Parquet file as a folder of series has it, read batch by batch."""
+    parts = Reading(Columns("unique_id", "ds", "y", (), (), ())).open(str(path.parent), 10)
+    for part in parts.parts:
+        for _ in parts.batches(part):
+            pass
+
+
+def honest_tables(name):
+    rows = {"unique_id": ["a"] * 4 + ["b"] * 3, "ds": [*range(4), *range(3)], "y": [1.5] * 7}
+    if name == "csv":
+        lines = [",".join(map(str, row)) for row in zip(*rows.values(), strict=True)]
+        dates = "unique_id;ds;y\na;2020-01-31;1e3\na;2020-02-29;\n"
+        return ["\n".join([",".join(rows), *lines]).encode(), dates.encode()]
+    held = io.BytesIO()
+    pq.write_table(pa.table(rows), held, row_group_size=3)
+    return [held.getvalue()]
+
+
 def stream_state(data):
     model = read(MADE / "torch_legacy_every.onnx")
     model.stream().from_bytes(data)
@@ -123,6 +158,11 @@ TARGETS = {
     "pt": (lambda data: read_torch_file(data, "fuzzed"), "*.pt"),
     "program": (program, "none"),
     "stream": (stream_state, "none"),
+    "csv": (by_file("t.csv", table), "none"),
+    "parquet": (by_file("t.parquet", table), "none"),
+    "folder": (by_file("parts/t.parquet", folder), "none"),
+    "numbers": (by_file("n.csv", lambda path: read_numbers(path, 2)), "none"),
+    "text": (by_file("t.txt", lambda path: [*Source.of(path).chunks()]), "none"),
     **{kind: (facts(kind), "none") for kind in RUN},
 }
 
@@ -142,6 +182,10 @@ def seeds(name):
         path = FOLDER / "seed.safetensors"
         read(MADE / "torch_legacy_every.onnx").save(path)
         found.append(path.read_bytes())
+    if name in ("csv", "parquet", "folder"):
+        found += honest_tables(name)
+    if name in ("numbers", "text"):
+        found.append(b"a,b\n1,2\n3.5,-1e9\n")
     if name == "npy":
         held = io.BytesIO()
         np.save(held, np.arange(6.0).reshape(2, 3))

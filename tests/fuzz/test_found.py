@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import targets  # noqa: E402
 
+from tidegate.runtime import load  # noqa: E402
+
 
 @pytest.mark.parametrize("path", sorted((HERE / "found").iterdir()), ids=lambda path: path.name)
 def test_found(path):
@@ -30,3 +32,8 @@ def test_a_seed_cut_off_or_with_a_byte_changed_does_no_harm(name):
             changed = bytearray(data)
             changed[place] ^= 1 << place % 8
             targets.run(name, bytes(changed))
+
+
+@pytest.mark.parametrize("kind", targets.RUN)
+def test_the_honest_models_that_are_changed_open_and_run(kind):
+    targets.RUN[kind](load(targets.KINDS / f"{kind}.safetensors"))

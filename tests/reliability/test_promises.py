@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 PAGES = [
-    page for page in sorted((ROOT / "docs").rglob("*.md")) if NAMED.search(page.read_text("utf-8"))
+    page
+    for page in [ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if NAMED.search(page.read_text("utf-8"))
 ]
 
 
@@ -23,4 +25,4 @@ def test_the_tests_that_a_page_names_exist(page):
 
 
 def test_there_are_such_pages():
-    assert [page.name for page in PAGES]
+    assert {"SECURITY.md", "reliability.md"} <= {page.name for page in PAGES}
