@@ -147,3 +147,18 @@ def test_two_processes_search_together_in_postgresql(database):
     assert min(errors) == study.best_value
     storage.remove_session()
     storage.engine.dispose()
+
+
+def test_a_storage_that_is_lost_under_way_is_said(tmp_path, monkeypatch):
+    place = tmp_path / "search.db"
+
+    from sqlalchemy.exc import OperationalError
+
+    from tidegate.forecast.tune import tune
+
+    def full(*arguments, **options):
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr("optuna.storages.RDBStorage.create_new_trial", full)
+    with pytest.raises(InputError, match=r"search.db cannot keep the search: .* disk is full"):
+        tune(small_forecaster(steps=1), small_panel(2), 1, storage=place)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ..errors import InputError
 
 # Processes that make the tables at the same moment get in each other's way; all but one try again.
 _TRIES, _PAUSE = 5, 0.5
+_TROUBLE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
 def open_study(name: str, storage: str | os.PathLike[str] | None, seed: int) -> Study:
@@ -38,11 +41,29 @@ def open_study(name: str, storage: str | os.PathLike[str] | None, seed: int) -> 
             )
         except (ArgumentError, NoSuchModuleError) as error:
             raise InputError(f"{place} is no address of a database: {error}") from None
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except _TROUBLE as error:
             if not left:
-                raise InputError(f"{place} cannot keep the search: {error}") from None
+                raise _refusal(storage, error) from None
             time.sleep(_PAUSE)
     raise AssertionError
+
+
+@contextmanager
+def kept_in(storage: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Say in a sentence that a storage was lost under way, such as on a full disk.
+
+    Raises:
+        InputError: it was.
+    """
+    try:
+        yield
+    except _TROUBLE as error:
+        raise _refusal(storage, error) from error
+
+
+def _refusal(storage: str | os.PathLike[str] | None, error: Exception) -> InputError:
+    first = str(error).partition("\n")[0]  # the rest is SQL
+    return InputError(f"{storage} cannot keep the search: {first}")
 
 
 class _Sampler(optuna.samplers.BaseSampler):

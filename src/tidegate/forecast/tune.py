@@ -75,12 +75,12 @@ def tune(
         progress: called after each trial with its number, their total and the best error so far.
 
     Raises:
-        InputError: the series are too short, or the database cannot be reached.
+        InputError: the series are too short, or the database cannot be reached or written to.
         ModuleNotFoundError: Optuna is not installed.
     """
     import optuna
 
-    from ._search import open_study
+    from ._search import kept_in, open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 1 or folds < 1:
@@ -92,8 +92,6 @@ def tune(
         raise InputError(f"the series are too short to hold {folds} horizons back")
     study = open_study(f"{_STUDY} {_fingerprint(panel, model)}", storage, model.seed)
     suggestion = model.suggest(panel)
-    if not study.trials:
-        study.enqueue_trial(_suggested(model, suggestion))
     search = _Search(model, panel, past, suggestion.input_length, suggestion.steps)
 
     finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -107,8 +105,11 @@ def tune(
         if done() >= trials:
             study.stop()
 
-    if done() < trials:
-        study.optimize(search, callbacks=[tell])
+    with kept_in(storage):
+        if not study.trials:
+            study.enqueue_trial(_suggested(model, suggestion))
+        if done() < trials:
+            study.optimize(search, callbacks=[tell])
     settings = search.settings(study.best_params)
     return Tuned(settings, study.best_value, study.trials[0].value, done())
 
