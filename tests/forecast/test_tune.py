@@ -159,6 +159,6 @@ def test_a_storage_that_is_lost_under_way_is_said(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OperationalError("INSERT", {}, Exception("database or disk is full"))
 
-    monkeypatch.setattr("optuna.storages.RDBStorage.create_new_trial", full)
+    monkeypatch.setattr("optuna.storages.RDBStorage.set_trial_state_values", full)
     with pytest.raises(InputError, match=r"search.db cannot keep the search: .* disk is full"):
         tune(small_forecaster(steps=1), small_panel(2), 1, storage=place)
