@@ -144,7 +144,7 @@ def facts(memory: Memory) -> str:
     stuck = float(np.mean(np.concatenate([layer.shut + layer.open for layer in layers])))
     entries = [
         ("Share of the past kept", escape(percent(kept)), "on the average"),
-        ("Carry-gate leak time", number(float(np.median(leak))), "steps, the median unit's"),
+        ("Carry-gate leak time", number(float(np.median(leak))), "steps, the median"),
         ("The gradient reaches back", reach, f"{steps} from the last"),
         ("Nearly shut or open", escape(percent(stuck)), "of update gates"),
     ]
