@@ -84,11 +84,7 @@ def measure(shape: tuple[int, int, int, int], seconds: float) -> dict[str, float
         print(f"{shape}: {name}: largest error {error:.1e}")
         if not error < allowed:
             raise SystemExit(f"{name} is wrong by {error:.2g}: nothing was timed")
-    return by_turns({name: step_of(layer, x) for name, layer in layers.items()}, seconds)
-
-
-def by_turns(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
-    """Median seconds of each, called one after the other, round after round."""
+    steps = {name: step_of(layer, x) for name, layer in layers.items()}
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
@@ -102,7 +98,7 @@ def by_turns(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, 
 
 
 def step_of(layer: nn.Module, x: Tensor) -> Callable[[], None]:
-    inputs = [*([x] if x.requires_grad else []), *layer.parameters()]
+    inputs = [x, *layer.parameters()]
     weight = torch.randn_like(layer(x)[0])
 
     def step() -> None:
