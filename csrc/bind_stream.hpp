@@ -232,9 +232,9 @@ class StreamBinding {
 
   template <class T>
   static bool all_finite(const T* x, tidegate::index count) {
-    T sum = 0;
-    for (tidegate::index i = 0; i < count; ++i) sum += x[i] * T(0);
-    return sum == T(0);
+    bool any = false;
+    for (tidegate::index i = 0; i < count; ++i) any |= !std::isfinite(x[i]);
+    return !any;
   }
 
   // One step, unless there is a number that would stay in the state for good.

@@ -8,18 +8,24 @@
 
 namespace tidegate::TIDEGATE_ISA {
 
-// Adds to each lane the one `half` after it.
-template <class T, int half, std::size_t... i>
-TIDEGATE_INLINE Vec<T> add_half(Vec<T> v, std::index_sequence<i...>) {
-  return v + __builtin_shufflevector(v, v, ((i + half) % lanes<T>)...);
+// Sums a vector's lanes: the second half to the first, and so on.
+template <class V, std::size_t... i>
+TIDEGATE_INLINE auto sum_halves(V v, std::index_sequence<i...>) {
+  constexpr std::size_t half = sizeof...(i);
+  const auto sum =
+      __builtin_shufflevector(v, v, i...) + __builtin_shufflevector(v, v, (half + i)...);
+  if constexpr (half > 2)
+    return sum_halves(sum, std::make_index_sequence<half / 2>());
+  else
+    return sum[0] + sum[1];
 }
 
-// Sums a vector's lanes in pairs.
-template <class T, int half = lanes<T> / 2>
+template <class T>
 TIDEGATE_INLINE T sum_lanes(Vec<T> v) {
-  v = add_half<T, half>(v, std::make_index_sequence<lanes<T>>());
-  if constexpr (half > 1) return sum_lanes<T, half / 2>(v);
-  return v[0];
+  if constexpr (lanes<T> == 2)
+    return v[0] + v[1];
+  else
+    return sum_halves(v, std::make_index_sequence<lanes<T> / 2>());
 }
 
 template <class T>
@@ -231,7 +237,8 @@ TIDEGATE_INLINE GateRow<T> row_of(const T* state, const T* x_gates, T* h_gates, 
   return {x_gates, h_gates, state, next, {nullptr, nullptr, 0}, state, nullptr, nullptr};
 }
 
-// Successive steps of one row, "after" alone: step i's state goes to next[i].
+// Successive steps of one row, "after" alone: step i's state goes to next[i]. All vectors are whole,
+// their lanes past the last unit zero: what was stored by a mask cannot be read on at once.
 template <int groups, class T, class S>
 void step_in_registers(const Layout<T, S>& l, index steps, const T* state, const T* x_gates,
                        T* h_gates, T* const* next) {
@@ -240,7 +247,7 @@ void step_in_registers(const Layout<T, S>& l, index steps, const T* state, const
   for (index i = 0; i < steps; ++i) {
     const GateRow<T> row = row_of<T>(state, x_gates + i * x_row, h_gates, next[i]);
     prepare(state, l.hh.k, in);
-    one_row_groups<groups>(OneRow<T, S>{l.hh, l.shape.hidden, l.bias_hn, row}, in, 0, 0, l.hh.k);
+    one_row_groups<groups>(OneRow<T, S>{l.hh, l.width, l.bias_hn, row}, in, 0, 0, l.hh.k);
     state = next[i];
   }
 }
@@ -272,7 +279,9 @@ void steps_of_row(const Layout<T, S>& l, index steps, bool turned, T* state, T* 
     }
     return;
   }
-  if (!step_small(l, steps, state, b.x_gates, b.h_gates, b.next)) {
+  clear(b.gated, l.width);
+  __builtin_memcpy(b.gated, state, bytes);
+  if (!step_small(l, steps, b.gated, b.x_gates, b.h_gates, b.next)) {
     const T* from = state;
     for (index i = 0; i < steps; ++i) {
       const GateRow<T> row = row_of<T>(from, b.x_gates + i * x_row, b.h_gates, b.next[i]);
@@ -352,7 +361,10 @@ void stream_rows(const StreamPlan<T>& plan, const StreamBuffers<T>& b, index row
       stream_gru(plan, op, row, rows, in_time, out, b);
       continue;
     }
-    if (op.kind == stream_linear) head(op, rows, b.in, out, wide);
+    if (op.kind == stream_linear) {
+      if (k + 1 == plan.count && by_dots<T>(op.output)) return head(op, rows, b.in, y, op.output);
+      head(op, rows, b.in, out, wide);
+    }
     for (index i = 0; i < rows; ++i) {
       T* to = out + i * wide;
       if (op.kind == stream_norm) normalise(op, b.in[i], to);

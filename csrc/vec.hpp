@@ -29,14 +29,21 @@ using index = std::ptrdiff_t;
 #if defined(TIDEGATE_ISA_avx512)
 constexpr int vector_bytes = 64, group_vectors = 1, gate_panel = 3, max_panel = 4;
 constexpr int gate_rows = 4;
+constexpr bool fused = true;  // a product and a sum with one rounding
 constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 #elif defined(TIDEGATE_ISA_avx2)
 constexpr int vector_bytes = 32, group_vectors = 2, gate_panel = 2, max_panel = 2;
 constexpr int gate_rows = 2;
+constexpr bool fused = true;
 constexpr int tile_rows(int) { return 6; }
 #else  // NEON, and the portable build that the compiler lowers to whatever it has
 constexpr int vector_bytes = 16, group_vectors = 2, gate_panel = 2, max_panel = 2;
 constexpr int gate_rows = 2;
+#if defined(TIDEGATE_ISA_neon)
+constexpr bool fused = true;
+#else
+constexpr bool fused = false;
+#endif
 constexpr int tile_rows(int) { return 6; }
 #endif
 
@@ -272,20 +279,29 @@ constexpr int mantissa_bits = sizeof(T) == 4 ? 23 : 52;
 // What follows takes n vectors side by side, one operation of all before the next: each waits for
 // the latency of its own steps, and the processor fills that with the steps of the others.
 
-// y = m ln 2 + r with m whole, |y| <= exp_limit: y becomes r, |r| <= ln 2 / 2, and `exponent` m where
-// a number has its exponent.
-template <class T, int n>
-TIDEGATE_INLINE void reduce(Vec<T> (&y)[n], Bits<T> (&exponent)[n]) {
+// `factor` times y = m ln 2 + r with m whole, |factor * y| <= exp_limit: y becomes r, |r| <= ln 2 / 2,
+// and `exponent` m where a number has its exponent. `exact` is r too; where float has fused products,
+// y lacks what the rounding of ln 2 leaves, which moves e^r - 1 - r by an ulp at most: all but the
+// last sum need not wait for it.
+template <class T, int factor = 1, int n>
+TIDEGATE_INLINE void reduce(Vec<T> (&y)[n], Bits<T> (&exponent)[n], Vec<T> (&exact)[n]) {
   // Beside 1.5 * 2^mantissa_bits there is room for whole numbers only, and m stands in the last bits.
-  constexpr T big = T(3ll << (mantissa_bits<T> - 1));
-  constexpr T high = sizeof(T) == 4 ? T(0.693359375) : T(0.693147180369123816490);
-  constexpr T low = sizeof(T) == 4 ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
+  constexpr T big = T(3ll << (mantissa_bits<T> - 1)), per = T(factor * 1.44269504088896340736);
+  constexpr bool f32 = sizeof(T) == 4, late = f32 && fused;
+  constexpr T high = late  ? T(0.693147182464599609375)
+                     : f32 ? T(0.693359375)
+                           : T(0.693147180369123816490);
+  constexpr T low = late  ? T(-1.904654299957768e-9)
+                    : f32 ? T(-2.12194440e-4)
+                          : T(1.90821492927058770002e-10);
   Vec<T> m[n];
-  TIDEGATE_UNROLLED(i, 0, n) m[i] = fma(y[i], broadcast(T(1.44269504088896340736)), broadcast(big));
+  TIDEGATE_UNROLLED(i, 0, n) m[i] = fma(y[i], broadcast(per), broadcast(big));
+  TIDEGATE_UNROLLED(i, 0, n) y[i] *= broadcast(T(factor));
   TIDEGATE_UNROLLED(i, 0, n) exponent[i] = (Bits<T>)m[i] << mantissa_bits<T>;
   TIDEGATE_UNROLLED(i, 0, n) m[i] -= broadcast(big);
   TIDEGATE_UNROLLED(i, 0, n) y[i] = fnma(m[i], broadcast(high), y[i]);
-  TIDEGATE_UNROLLED(i, 0, n) y[i] = fnma(m[i], broadcast(low), y[i]);
+  TIDEGATE_UNROLLED(i, 0, n) exact[i] = fnma(m[i], broadcast(low), y[i]);
+  if constexpr (!late) TIDEGATE_UNROLLED(i, 0, n) y[i] = exact[i];
 }
 
 // A polynomial, coefficients from the lowest power, pairs of them side by side.
@@ -304,10 +320,11 @@ TIDEGATE_INLINE void in_pairs(const T (&c)[size], const Vec<T> (&r)[n], const Ve
   }
 }
 
-// expm1 = start + e^r - 1 - r. float: our minimax fit, whose error in e^r is 3e-9; double: the series
-// to r^13, whose rest is below 1e-17.
+// expm1 = e^r - 1, r as reduce() gives it. float: our minimax fit, whose error in e^r is 3e-9; double:
+// the series to r^13, whose rest is below 1e-17.
 template <class T, int n>
-TIDEGATE_INLINE void add_exp(const Vec<T> (&r)[n], const Vec<T> (&start)[n], Vec<T> (&sum)[n]) {
+TIDEGATE_INLINE void expm1_each(const Vec<T> (&r)[n], const Vec<T> (&exact)[n],
+                                Vec<T> (&expm1)[n]) {
   Vec<T> r_2[n], q[n];
   TIDEGATE_UNROLLED(i, 0, n) r_2[i] = r[i] * r[i];
   if constexpr (sizeof(T) == 4) {
@@ -319,15 +336,16 @@ TIDEGATE_INLINE void add_exp(const Vec<T> (&r)[n], const Vec<T> (&start)[n], Vec
                             1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
     in_pairs<T>(c, r, r_2, q);
   }
-  TIDEGATE_UNROLLED(i, 0, n) sum[i] = fma(q[i], r_2[i], start[i]);
+  TIDEGATE_UNROLLED(i, 0, n) expm1[i] = fma(q[i], r_2[i], exact[i]);
 }
 
-// exp(y) = scale + scale * expm1.
-template <class T, int n>
+// exp(factor * y) = scale + scale * expm1.
+template <class T, int factor = 1, int n>
 TIDEGATE_INLINE void exp_parts(Vec<T> (&y)[n], Vec<T> (&scale)[n], Vec<T> (&expm1)[n]) {
   Bits<T> exponent[n];
-  reduce<T>(y, exponent);
-  add_exp<T>(y, y, expm1);
+  Vec<T> exact[n];
+  reduce<T, factor>(y, exponent, exact);
+  expm1_each<T>(y, exact, expm1);
   TIDEGATE_UNROLLED(i, 0, n) scale[i] = (Vec<T>)(exponent[i] + (Bits<T>)broadcast(T(1)));
 }
 
@@ -335,13 +353,10 @@ TIDEGATE_INLINE void exp_parts(Vec<T> (&y)[n], Vec<T> (&scale)[n], Vec<T> (&expm
 template <class T, int n>
 TIDEGATE_INLINE void sigmoid_each(Vec<T> (&x)[n]) {
   const Vec<T> limit = broadcast(exp_limit<T>), one = broadcast(T(1));
-  Vec<T> r[n], e[n];
-  Bits<T> exponent[n];
-  TIDEGATE_UNROLLED(i, 0, n) r[i] = -min(limit, x[i]);
-  reduce<T>(r, exponent);
-  TIDEGATE_UNROLLED(i, 0, n) e[i] = one + r[i];
-  add_exp<T>(r, e, e);
-  TIDEGATE_UNROLLED(i, 0, n) e[i] = one + (Vec<T>)((Bits<T>)e[i] + exponent[i]);
+  Vec<T> y[n], scale[n], e[n];
+  TIDEGATE_UNROLLED(i, 0, n) y[i] = -min(limit, x[i]);
+  exp_parts<T>(y, scale, e);
+  TIDEGATE_UNROLLED(i, 0, n) e[i] = fma(scale[i], e[i], scale[i] + one);
   TIDEGATE_UNROLLED(i, 0, n) e[i] = reciprocal(e[i]);
   TIDEGATE_UNROLLED(i, 0, n) x[i] = where_less(x[i], -limit, Vec<T>{}, e[i]);
 }
@@ -351,15 +366,13 @@ TIDEGATE_INLINE void sigmoid_each(Vec<T> (&x)[n]) {
 template <class T, int n>
 TIDEGATE_INLINE void tanh_each(Vec<T> (&x)[n]) {
   const Vec<T> one = broadcast(T(1)), two = broadcast(T(2));
-  Vec<T> y[n], scale[n], expm1[n], far[n];
-  TIDEGATE_UNROLLED(i, 0, n) y[i] = min(broadcast(T(40)), two * absolute<T>(x[i]));
-  exp_parts<T>(y, scale, expm1);
-  Vec<T>(&e_minus_1)[n] = expm1, (&inverse)[n] = scale;
-  TIDEGATE_UNROLLED(i, 0, n) e_minus_1[i] = fma(scale[i], expm1[i], scale[i] - one);
-  TIDEGATE_UNROLLED(i, 0, n) inverse[i] = reciprocal(e_minus_1[i] + two);
+  Vec<T> y[n], scale[n], expm1[n], inverse[n], far[n];
+  TIDEGATE_UNROLLED(i, 0, n) y[i] = min(broadcast(T(20)), absolute<T>(x[i]));
+  exp_parts<T, 2>(y, scale, expm1);
+  TIDEGATE_UNROLLED(i, 0, n) inverse[i] = reciprocal(fma(scale[i], expm1[i], scale[i] + one));
   TIDEGATE_UNROLLED(i, 0, n) far[i] = fnma(two, inverse[i], one);
   TIDEGATE_UNROLLED(i, 0, n) {
-    const Vec<T> near = e_minus_1[i] * inverse[i];
+    const Vec<T> near = fma(scale[i], expm1[i], scale[i] - one) * inverse[i];
     x[i] = copy_sign<T>(where_less(absolute<T>(x[i]), broadcast(T(0.6)), near, far[i]), x[i]);
   }
 }
