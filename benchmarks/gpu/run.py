@@ -1,19 +1,21 @@
 """Prove and time the GPU kernels: `python benchmarks/gpu/run.py`, one call, under ten minutes.
 
 Each kernel, that is each kind of number and hidden size, runs in a process of its own with a time
-limit: ours is compared with float64 on fresh inputs, with outputs that start as NaN, and a hundred
-times with itself; then it is timed beside `torch.nn.GRU`, the same in a CUDA graph, and FlashRNN
-where it is installed. What is wrong is not timed, and is never chosen by the package's table.
+limit, and is compiled while the one before is measured. Ours is compared with float64 on fresh
+inputs, with outputs that start as NaN, and a hundred times with itself; then it is timed beside
+`torch.nn.GRU`, the same in a CUDA graph, and FlashRNN where it is installed. What is wrong is not
+timed, and is never chosen by the package's table.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -55,13 +57,14 @@ def main(
     print(f"{device}, torch {sys.modules['torch'].__version__}")
     print(sanitize(limit=60.0))
     rows = []
-    for kernel in kernels(hidden):
-        if time.monotonic() + limit > end:
-            print(f"the time is up: {kernel} and what follows were not measured")
-            break
-        found = measure(kernel, limit)
-        rows += found
-        print(*lines_of(found), sep="\n", flush=True)
+    with contextlib.closing(in_turn(kernels(hidden))) as turns:
+        for kernel, process in turns:
+            if time.monotonic() + limit > end:
+                print(f"the time is up: {kernel} and what follows were not measured")
+                break
+            found = measure(kernel, process, limit)
+            rows += found
+            print(*lines_of(found), sep="\n", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "times.csv", rows)
     rows = read_csv(out / "times.csv")
@@ -75,9 +78,24 @@ def main(
     return 1 if wrong else 0
 
 
-def measure(kernel: Kernel, limit: float) -> list[dict]:
-    """A kernel in a process of its own: a row for each call, and one for what went wrong."""
-    printed, fault = _output([str(HERE / "one.py"), kernel.kind, str(kernel.hidden)], limit)
+def in_turn(kernels: Sequence[Kernel]) -> Iterator[tuple[Kernel, subprocess.Popen[str]]]:
+    """Each kernel and its process; the next one's makes itself ready meanwhile."""
+    begun = [(kernel, _begin(_script(kernel))) for kernel in kernels[:1]]
+    try:
+        for kernel in (*kernels[1:], None):
+            if kernel is not None:
+                begun.append((kernel, _begin(_script(kernel))))
+            yield begun[0]
+            begun.pop(0)
+    finally:
+        for _, process in begun:
+            process.kill()
+            process.communicate()
+
+
+def measure(kernel: Kernel, process: subprocess.Popen[str], limit: float) -> list[dict]:
+    """Let a kernel's process measure: a row for each call, and one for what went wrong."""
+    printed, fault = _end(process, limit)
     rows = [json.loads(line) for line in printed if line.startswith("{")]
     told = {(row["training"], row["packed"], row["batch"]) for row in rows}
     missing = [c for c in calls(kernel) if (c.training, c.packed, c.batch) not in told]
@@ -92,18 +110,26 @@ def sanitize(limit: float) -> str:
     found = []
     for check in ("memcheck", "racecheck", "synccheck"):
         before = [tool, "--tool", check, "--error-exitcode", "9"]
-        _, fault = _output([str(HERE / "one.py"), "tiny"], limit, before)
+        _, fault = _end(_begin([str(HERE / "one.py"), "tiny"], before), limit)
         found.append(f"{check} {fault or 'clean'}")
     return f"compute-sanitizer: {', '.join(found)}"
 
 
-def _output(script: list[str], limit: float, before: Sequence[str] = ()) -> tuple[list[str], str]:
-    """The lines that a process printed, and what was at fault, if anything."""
+def _script(kernel: Kernel) -> list[str]:
+    return [str(HERE / "one.py"), kernel.kind, str(kernel.hidden)]
+
+
+def _begin(script: list[str], before: Sequence[str] = ()) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
     command = [*before, sys.executable, *script]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def _end(process: subprocess.Popen[str], limit: float) -> tuple[list[str], str]:
+    """Let a process go on: the lines that it prints, and what was at fault, if anything."""
     fault = ""
     try:
-        printed, said = process.communicate(timeout=limit)
+        printed, said = process.communicate("\n", timeout=limit)
         if process.returncode:
             last = (said.strip() or f"exit code {process.returncode}").splitlines()[-1]
             fault = last[:200]

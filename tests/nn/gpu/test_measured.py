@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -76,24 +77,33 @@ def test_lines_and_plot_tell_times_and_faults(results, tmp_path):
     )
 
 
-def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, run, monkeypatch):
+def test_a_kernel_that_fails_or_hangs_has_a_row_for_each_call(results, run):
     kernel = results.Kernel("bfloat16", 64)
-    monkeypatch.setattr(run, "_output", lambda script, limit: ([], "did not end within 1 s"))
-    assert [row["fault"] for row in run.measure(kernel, 1)] == ["did not end within 1 s"] * 16
     half = [results.calls(kernel)[0]._asdict() | {"ours": 1.0}]
-    printed = [str(half[0]).replace("'", '"').replace("True", "true").replace("False", "false")]
-    monkeypatch.setattr(run, "_output", lambda script, limit: (printed, ""))
-    found = run.measure(kernel, 1)
+    hangs = f"import sys, time; print({json.dumps(half[0])!r}, flush=True); time.sleep(60)"
+    found = run.measure(kernel, run._begin(["-c", hangs]), 1)
     assert found[0] == half[0]
-    assert [row["fault"] for row in found[1:]] == ["no answer"] * 15
+    assert [row["fault"] for row in found[1:]] == ["did not end within 1 s"] * 15
+    found = run.measure(kernel, run._begin(["-c", "import sys; sys.exit('broken')"]), 30)
+    assert [row["fault"] for row in found] == ["broken"] * 16
+    found = run.measure(kernel, run._begin(["-c", ""]), 30)
+    assert [row["fault"] for row in found] == ["no answer"] * 16
 
 
-def test_what_a_process_says_is_kept_when_it_ends_badly(run):
-    script = "import sys, time; print('{}', flush=True); "
-    printed, fault = run._output(["-c", script + "sys.exit('broken')"], 30)
-    assert (printed, fault) == (["{}"], "broken")
-    printed, fault = run._output(["-c", script + "time.sleep(60)"], 1)
-    assert (printed, fault) == (["{}"], "did not end within 1 s")
+def test_the_next_kernel_makes_itself_ready_while_one_is_measured(run, monkeypatch, tmp_path):
+    """What waits when the time is up is ended."""
+    script = "import sys; open(sys.argv[1], 'w'); print(repr(sys.stdin.readline()))"
+    monkeypatch.setattr(run, "_script", lambda kernel: ["-c", script, str(tmp_path / kernel)])
+    turns = run.in_turn(["a", "b", "c"])
+    _, first = next(turns)
+    end = time.monotonic() + 30
+    while not (tmp_path / "b").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert run._end(first, 30) == (["'\\n'"], "")
+    _, second = next(turns)
+    turns.close()
+    assert second.returncode not in (0, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
