@@ -7,6 +7,8 @@ import safetensors
 import tidegate
 from tidegate import _kernels
 
+BESIDE = 420_000  # libgomp, which our wheels bring, and what pip keeps about both packages
+
 
 def size(folder: Path) -> int:
     """Bytes of the files that a wheel puts there; what Python compiles of them is not counted."""
@@ -18,4 +20,4 @@ def test_the_base_install_is_at_most_five_megabytes():
     kernels = Path(_kernels.__file__)
     if Path(tidegate.__file__).parent not in kernels.parents:
         package += kernels.stat().st_size
-    assert package + size(Path(safetensors.__file__).parent) <= 5e6
+    assert package + size(Path(safetensors.__file__).parent) + BESIDE <= 5e6

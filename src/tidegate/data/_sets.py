@@ -46,8 +46,8 @@ def _weather() -> pd.DataFrame:
 def _read(name: str, time: str) -> pd.DataFrame:
     import pandas as pd
 
-    with files("tidegate.data").joinpath(f"sets/{name}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, parse_dates=[time])
+    with files("tidegate.data").joinpath(f"sets/{name}.csv.gz").open("rb") as file:
+        return pd.read_csv(file, compression="gzip", parse_dates=[time])
 
 
 _READERS = dict(zip(SETS, (_us_employment, _weather), strict=True))
