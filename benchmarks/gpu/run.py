@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +78,7 @@ def main(
     return 1 if wrong else 0
 
 
-def in_turn(kernels: Sequence[Kernel]) -> Iterator[tuple[Kernel, subprocess.Popen[str]]]:
+def in_turn(kernels: Sequence[Kernel]) -> Generator[tuple[Kernel, subprocess.Popen[str]]]:
     """Each kernel and its process; the next one's makes itself ready meanwhile."""
     begun = [(kernel, _begin(_script(kernel))) for kernel in kernels[:1]]
     try:
