@@ -6,13 +6,18 @@ CPP := $(wildcard csrc/* src/tidegate/nn/gpu/*.cu* tests/sanitize/*.cpp tests/nn
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test conformance setup lint format bench docs wheel sanitize lowest audit clean
+.PHONY: demo test test-ray conformance setup lint format bench docs wheel sanitize lowest audit clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
 
 test: $(VENV)/setup.stamp
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Two nodes of a Ray cluster on this machine, of which one is killed; Ray is 240 MB.
+test-ray: $(VENV)/setup.stamp
+	$(BIN)/python $(INSTALL) --no-build-isolation --editable '.[ray]'
+	$(BIN)/python -m pytest tests/forecast/test_ray.py
 
 # torch's own tests of GRUs, fetched from Debian, against ours; and what users have asked for.
 conformance: $(VENV)/setup.stamp

@@ -113,6 +113,10 @@ def forecast(
     holidays: Column = None,
     tune: Count | None = None,
     storage: Annotated[str | None, Parameter(group=_CLUSTER)] = None,
+    ray: Annotated[
+        tuple[str, ...] | None, Parameter(group=_CLUSTER, consume_multiple=(0, 1))
+    ] = None,
+    workers: Annotated[Count | None, Parameter(group=_CLUSTER)] = None,
     tensorboard: Annotated[Path | None, Parameter(group=_RESULTS)] = None,
     resume: Annotated[bool, Parameter(group=_TROUBLE)] = False,
     out: Folder = Path("tidegate-forecast"),
@@ -145,6 +149,9 @@ def forecast(
             search is kept beside the results, and goes on from there when run again.
         storage: Where the search of --tune is kept instead: a file, or the address of a database
             that several machines search with together, postgresql+psycopg://user@host/name.
+        ray: Train and forecast a folder on the Ray cluster at this address; without one, on that
+            of this machine, or on this machine alone (needs ray).
+        workers: With --ray, how many machines or processes are to train, at most.
         tensorboard: A folder for the losses, as TensorBoard reads them.
         resume: Go on with a folder where a run of the same command ended or was killed.
         out: The folder for the forecasts, the model and the picture.
@@ -174,6 +181,9 @@ def forecast(
             storage=storage,
             tensorboard=tensorboard,
             resume=resume,
+            ray=ray is not None,
+            address=ray[0] if ray else None,
+            workers=workers,
         )
     )
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -77,29 +78,27 @@ SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=Tru
 
 
 @pytest.fixture
-def database(tmp_path_factory):
+def database():
     """A PostgreSQL server of our own, on a socket in a folder."""
     pytest.importorskip("psycopg")
     initdb = shutil.which("initdb") or (SERVER and SERVER / "initdb")
     if not initdb or not Path(initdb).exists():
         pytest.skip("there is no PostgreSQL server")
-    folder = tmp_path_factory.mktemp("postgres")
-    # The server refuses to be root.
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}
-    data, run = folder / "data", {"cwd": "/", "check": True, "capture_output": True, **user}
-    if user:
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
-        shutil.chown(folder, "postgres")
-    control = Path(initdb).with_name("pg_ctl")
-    subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "tidegate", "--no-sync"], **run)
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    start = [control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"]
-    subprocess.run(start, **{**run, "capture_output": False, "stdout": subprocess.DEVNULL})
-    try:
-        yield f"postgresql+psycopg://tidegate@/postgres?host={folder}"
-    finally:
-        subprocess.run([control, "-D", data, "-m", "immediate", "stop"], **run)
+    with TemporaryDirectory(prefix="postgres") as place:
+        folder = Path(place)
+        data, run = folder / "data", {"cwd": "/", "check": True, "stdout": subprocess.DEVNULL}
+        if os.geteuid() == 0:  # as which the server refuses to run
+            shutil.chown(folder, "postgres")
+            run["user"] = "postgres"
+        control = Path(initdb).with_name("pg_ctl")
+        subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "tidegate", "--no-sync"], **run)
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        start = [control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"]
+        subprocess.run(start, **run)
+        try:
+            yield f"postgresql+psycopg://tidegate@/postgres?host={folder}"
+        finally:
+            subprocess.run([control, "-D", data, "-m", "immediate", "stop"], **run)
 
 
 SEARCH = """

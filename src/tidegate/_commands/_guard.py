@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from ..errors import InputError
 
 # Which extra brings a package, where that is not the largest of them.
-_EXTRAS = {"torch": "torch", "onnx": "onnx", "tokenizers": "language"}
+_EXTRAS = {"torch": "torch", "onnx": "onnx", "tokenizers": "language", "ray": "ray"}
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 

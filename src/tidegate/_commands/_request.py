@@ -19,7 +19,8 @@ _LEVELS = (50.0, 80.0, 95.0)
 class Request:
     """What was asked for on the command line; None where nothing was said.
 
-    `source` is the file as it was typed: it may be a folder, or an address.
+    `source` is the file as it was typed: it may be a folder, or an address. `ray` says that a Ray
+    cluster is to do the work, the one at `address` if that is given.
     """
 
     source: str
@@ -42,6 +43,9 @@ class Request:
     tune: int | None = None
     tensorboard: Path | None = None
     resume: bool = False
+    ray: bool = False
+    address: str | None = None
+    workers: int | None = None
     storage: str | None = None
 
     @property

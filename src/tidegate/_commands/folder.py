@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..forecast import GRUForecaster
@@ -25,6 +28,20 @@ def run_folder(request: Request) -> None:
         InputError: the folder, the model or the folder for the results cannot be used.
     """
     _refuse_what_needs_a_table(request)
+    with _cluster(request):
+        _run_folder(request)
+
+
+def _cluster(request: Request) -> AbstractContextManager[None]:
+    """What must be connected for the work."""
+    if not request.ray:
+        return nullcontext()
+    from ..forecast.ray import connected
+
+    return connected(request.address)
+
+
+def _run_folder(request: Request) -> None:
     team, forecasts = assemble_team(), request.out / FORECASTS
     if not request.resume and (forecasts / MANIFEST).exists():
         raise InputError(
@@ -57,7 +74,7 @@ def _train(request: Request, path: Path, team: Alone) -> None:
         return
     shown = training_bar("training") if not team.rank else nullcontext(lambda *_: None)
     with shown as progress, logged(None if team.rank else request.tensorboard, progress) as told:
-        model.fit(
+        _fit_of(model, request)(
             request.source,
             progress=told,
             checkpoint=request.out / TRAINING,
@@ -70,6 +87,15 @@ def _train(request: Request, path: Path, team: Alone) -> None:
         output.print("The network, its sizes chosen from the data:")
         output.print(sizes_table(model), "")
     agreed(team, lambda: None if team.rank else model.save(path))
+
+
+def _fit_of(model: GRUForecaster, request: Request) -> Callable[..., Any]:
+    """What trains the model, here or on the cluster."""
+    if not request.ray:
+        return model.fit
+    from ..forecast.ray import fit
+
+    return partial(fit, model, workers=request.workers)
 
 
 def _require_same_arguments(model: GRUForecaster, path: Path) -> None:
@@ -88,9 +114,19 @@ def _score(job: Job, request: Request, team: Alone) -> Scored:
     to_do = team.gather(claimed)[0]
     mine = to_do[team.rank :: team.size]
     total = sum(job.parts.parts[i].rows for i in mine)
+    run = _run_of(request)
     with rows_bar("forecasting", total) if not team.rank else nullcontext(None) as progress:
-        agreed(team, lambda: run_parts(job, mine, progress))
+        agreed(team, lambda: run(job, mine, progress))
     return agreed(team, lambda: Scored(0, 0, 0, ()) if team.rank else job.finish())
+
+
+def _run_of(request: Request) -> Callable[..., None]:
+    """What does the parts, here or on the cluster."""
+    if not request.ray:
+        return run_parts
+    from ..forecast import ray
+
+    return ray.run_parts
 
 
 def _say(scored: Scored, request: Request) -> None:

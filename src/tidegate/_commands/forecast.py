@@ -42,6 +42,8 @@ def run_forecast(request: Request) -> None:
         from .folder import run_folder
 
         run_folder(request)
+    elif request.ray:
+        raise InputError("--ray works on a folder of Parquet files, and this is one file")
     elif request.resume:
         raise InputError("--resume goes on with a folder of Parquet files, and this is one file")
     elif request.model is None:

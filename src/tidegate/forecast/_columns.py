@@ -26,6 +26,19 @@ class Columns:
     past: tuple[str, ...]
     future: tuple[str, ...]
 
+    def for_scanning(self, source: str) -> tuple[str, ...]:
+        """Those that are read of what may be larger than memory, the ids first.
+
+        Raises:
+            InputError: some are known ahead.
+        """
+        if self.future:
+            raise InputError(
+                f"{source}: columns that are known ahead ({', '.join(self.future)}) are read from "
+                "a file or a frame only"
+            )
+        return (self.id, self.time, self.target, *self.static, *self.past)
+
     def panel(self, df: IntoFrame | Panel, freq: str | int | None) -> Panel:
         """The table as a panel; a panel as it is."""
         if isinstance(df, Panel):

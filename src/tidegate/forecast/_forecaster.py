@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from ._trust import words_of_reach
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from narwhals.typing import IntoFrame, IntoFrameT
+    from ray.data import Dataset as RayDataset
 
 
 class GRUForecaster(Estimator):
@@ -165,7 +166,7 @@ class GRUForecaster(Estimator):
 
     def fit(
         self,
-        df: IntoFrameT | Panel | str | os.PathLike[str],
+        df: IntoFrameT | Panel | str | os.PathLike[str] | RayDataset,
         *,
         progress: Callable[[int, Progress], None] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -180,7 +181,8 @@ class GRUForecaster(Estimator):
 
         A folder of Parquet files, or an address that pyarrow knows (s3://bucket/folder), may be
         larger than memory: a sample of its series is learnt from. Each file must be sorted by
-        series, and no series may be in two files. Processes that `torchrun` started share the work.
+        series, and no series may be in two files. Processes that `torchrun` started share the work;
+        so do the workers of a Ray cluster, where the series are a Ray dataset.
 
         Args:
             df: the series; or a CSV or Parquet file, or a folder of Parquet files.
@@ -195,6 +197,11 @@ class GRUForecaster(Estimator):
             ValueError: an argument of the constructor is out of range.
         """
         self._check_arguments()
+        if _is_of_ray(df):
+            from .ray import fit
+
+            told = {"progress": progress, "checkpoint": checkpoint, "resume": resume}
+            return fit(self, df, skip=skip, **told)
         watch = Watch(progress, checkpoint, resume)
         if isinstance(df, str | os.PathLike):
             if is_many(df):
@@ -577,3 +584,7 @@ class GRUForecaster(Estimator):
             columns |= {"cutoff": np.repeat(last, self.horizon), self.target_col: truth.ravel()}
         columns |= quantile_columns(forecast, self.levels)
         return as_frame(columns, like, panel.clock, self.id_col)
+
+
+def _is_of_ray(df: Any) -> TypeGuard[RayDataset]:
+    return type(df).__module__.partition(".")[0] == "ray"

@@ -43,14 +43,8 @@ class Reading:
         Raises:
             InputError: the files cannot be used.
         """
-        columns = self.columns
-        if columns.future:
-            raise InputError(
-                f"{source}: columns that are known ahead ({', '.join(columns.future)}) are read "
-                "from a file or a frame, not from a folder"
-            )
-        others = [columns.time, columns.target, *columns.static, *columns.past]
-        return Parts.open(source, columns.id, others, rows, least)
+        id, *others = self.columns.for_scanning(source)
+        return Parts.open(source, id, others, rows, least)
 
     def panel(self, table: pa.Table, source: str) -> tuple[Panel | None, list[str]]:
         """The series of a table, and a sentence for each that was left out.
