@@ -33,7 +33,7 @@ struct BackwardBuffers {
   index part_size;
   T* weights;  // shared, [part]
   T *d_x, *d_h, *d_n, *gated;  // by cell; shared between threads by units
-  T *gates, *x_gates, *h_gates, *h_n;  // recomputed
+  T *gates, *normal, *x_gates, *h_gates, *h_n;  // recomputed
   T *d_state, *d_operand, *d_stayed, *d_input;  // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
   T* norm_sums;  // of a chunk: gains and biases of x, gains and biases of h
@@ -61,10 +61,12 @@ struct BackwardBuffers {
                                   : d_x;
     d_n = take<T>(split, before ? cells * l.width : 0);
     gated = take<T>(split, before ? cells * hidden : 0);
-    gates = take<T>(own, c.saved ? 0 : saved_size<T>(l.shape, cells));
-    x_gates = take<T>(own, c.saved ? 0 : product_rows * gates_row);
-    h_gates = take<T>(own, c.saved ? 0 : product_rows * gates_row);
-    h_n = take<T>(own, before && !c.saved ? product_rows * l.width : 0);
+    const bool again = !c.saved || l.shape.norm;
+    gates = take<T>(own, again ? cells * saved_gates(l.shape.reset) * l.width : 0);
+    normal = take<T>(own, l.shape.norm && !c.saved ? saved_size<T>(l.shape, cells) : 0);
+    x_gates = take<T>(own, again ? product_rows * gates_row : 0);
+    h_gates = take<T>(own, again ? product_rows * gates_row : 0);
+    h_n = take<T>(own, again && before ? product_rows * l.width : 0);
     d_state = take<T>(own, n * l.width);
     d_operand = take<T>(own, c.mask || before ? n * l.width : 0);
     d_stayed = take<T>(own, c.zone ? n * l.width : 0);
@@ -80,7 +82,7 @@ struct BackwardBuffers {
     rows = take<const T*>(own, n > product_rows ? n : product_rows);
     gated_rows = take<const T*>(own, before ? cells : 0);
     cell_gates = take<T*>(own, cells);
-    gate_rows = take<GateRow<T>>(own, c.saved ? 0 : product_rows);
+    gate_rows = take<GateRow<T>>(own, again ? product_rows : 0);
     norm_rows = take<NormRow<T>>(own, l.shape.norm ? n : 0);
     first = take<index>(own, chunk + 1);
     cell_step = take<index>(own, cells);
@@ -109,8 +111,8 @@ struct Backward {
   const Layout<T> l;
   const BackwardBuffers<T> b;
   const Places<T> at;
-  const bool before, after;
-  const index hidden, g0, g1, gates_row, cell_saved;
+  const bool before, after, saved;  // whether the gates are, not what they are made of
+  const index hidden, g0, g1, gates_row;
 
   Backward(const Call<T>& call, Slice& slice, Arena& own, Arena& common)
       : c(call),
@@ -120,11 +122,11 @@ struct Backward {
         at{call, slice},
         before(l.shape.reset == reset_before),
         after(l.shape.reset == reset_after),
+        saved(c.saved && !l.shape.norm),
         hidden(l.shape.hidden),
         g0(slice.group_begin),
         g1(slice.group_end),
-        gates_row(l.gates * l.width),
-        cell_saved(saved_size<T>(l.shape, 1)) {}
+        gates_row(l.gates * l.width) {}
 
   void meet() {
     if (s.by_units) wait(s);
@@ -145,7 +147,8 @@ struct Backward {
                                            b.masked + cells * hidden);
         b.carried[cells] = o.carried;
         b.operands[cells] = o.operand;
-        b.cell_gates[cells] = c.saved ? at.saved(step, i) : b.gates + cells * cell_saved;
+        b.cell_gates[cells] =
+            saved ? at.saved(step, i) : b.gates + cells * saved_gates(l.shape.reset) * l.width;
         if (before) b.gated_rows[cells] = b.gated + cells * hidden;
       }
     }
@@ -168,7 +171,6 @@ struct Backward {
     const index x_group = l.gates * group_vectors, h_row = l.hh_gates * l.width;
     for (index from = 0; from < cells; from += product_rows) {
       const index n = cells - from < product_rows ? cells - from : product_rows;
-      input_product(c, l, g0 * x_group, g1 * x_group, n, b.inputs + from, b.x_gates, gates_row);
       for (index i = 0; i < n; ++i)
         b.gate_rows[i] = {b.x_gates + i * gates_row,
                           b.h_gates + i * h_row,
@@ -177,7 +179,15 @@ struct Backward {
                           {b.cell_gates[from + i], nullptr, 0},
                           b.operands[from + i],
                           b.gated + (from + i) * hidden,
-                          b.h_n + i * l.width};
+                          b.h_n + i * l.width,
+                          l.shape.norm ? kept(from + i) : nullptr};
+      if (c.saved) {
+        products_again(l, n, b.gate_rows, b.x_gates, gates_row);
+        open_gates(l, g0, g1, n, b.gate_rows);
+        if (before) gates_before(hidden, g0, g1, b.gate_rows, n);
+        continue;
+      }
+      input_product(c, l, g0 * x_group, g1 * x_group, n, b.inputs + from, b.x_gates, gates_row);
       if (l.shape.norm)
         for (index i = 0; i < n; ++i)
           normalise_input(l, b.x_gates + i * gates_row, hats_of_row(l, b.gate_rows[i]));
@@ -188,7 +198,12 @@ struct Backward {
     }
   }
 
-  Hats<T> hats(index cell) const { return hats_of(b.cell_gates[cell], l.shape.reset, l.width); }
+  // The normalised products of a cell, and where they are.
+  T* kept(index cell) const {
+    return c.saved ? at.saved(b.cell_step[cell], b.cell_row[cell])
+                   : b.normal + saved_size<T>(l.shape, cell);
+  }
+  Hats<T> hats(index cell) const { return hats_of(kept(cell), l.shape.reset, l.width); }
 
   // Gradients of what was normalised become those of the products; the candidate of "before" first.
   void through_candidate_norm(index cell, index rows) {
@@ -480,7 +495,7 @@ struct Backward {
       const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
       const index cells = list_cells(begin, end);
       if (l.shape.norm) clear(b.norm_sums, 4 * gates_row);
-      if (!c.saved)
+      if (!saved)
         recompute_gates(cells);
       else if (before)
         gate_operands(cells);

@@ -67,16 +67,17 @@ void list_rows(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<
   for (index i = 0; i < rows; ++i) {
     const auto o = apply_keep_and_mask(at, step, i, at.state(step, i, b.zeros), b.kept + i * hidden,
                                        b.masked + i * hidden);
-    T* gated = b.gated + i * hidden;
+    T *gated = b.gated + i * hidden, *saved = at.saved(step, i);
     b.operands[i] = o.operand;
     b.gate_rows[i] = {x_gates + i * x_row,
                       b.h_gates + i * h_row,
                       o.carried,
                       at.output(step, i),
-                      at.sinks(step, i, at.saved(step, i)),
+                      at.sinks(step, i, l.shape.norm ? nullptr : saved),
                       o.operand,
                       gated,
-                      b.h_n + i * l.width};
+                      b.h_n + i * l.width,
+                      l.shape.norm ? saved : nullptr};
     if (l.shape.reset == reset_before) b.gated_rows[i] = gated;
     if (at.s.by_units)  // the others' units are in their caches: ask for all lines at once
       for (index u = 0; u < hidden; u += 64 / index(sizeof(T))) __builtin_prefetch(o.operand + u);

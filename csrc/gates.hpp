@@ -66,6 +66,7 @@ struct GateRow {
   const T* operand;  // before: what r multiplies, and the product of that
   T* gated;
   T* h_n;
+  T* normal = nullptr;  // layer_norm.hpp: where the normalised products are kept
 
   TIDEGATE_INLINE void step(const Units& u, Vec<T> z, Vec<T> c) const {
     if (next) store_n(next + u.first, fma(z, load_n(state + u.first, u.left) - c, c), u.left);

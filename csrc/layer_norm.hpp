@@ -25,7 +25,7 @@ struct Gains {
   T *x, *h;
 };
 
-// What backward needs of a cell, after its gates: both products normalised, and the four scales.
+// What backward needs of a cell, and makes its gates of: both products normalised, and the four scales.
 template <class T>
 struct Hats {
   T *x, *h, *scales;
@@ -38,9 +38,8 @@ constexpr index hats_size(int reset, index width) {
 template <class T>
 Hats<T> hats_of(T* cell, int reset, index width) {
   if (!cell) return {};
-  T* x = cell + saved_gates(reset) * width;
-  T* h = x + gates_of(reset) * width;
-  return {x, h, h + gates_of(reset) * width};
+  T* h = cell + gates_of(reset) * width;
+  return {cell, h, h + gates_of(reset) * width};
 }
 
 template <class T, int size, std::size_t... j>
@@ -123,6 +122,17 @@ void normalise(index hidden, T* row, const T* gain, const T* bias, T* hat, T* sc
   if (!hat) return;
   scales[0] = scale[0][0];
   if constexpr (gates > together) scales[1] = scale[together][0];
+}
+
+// What `normalise` leaves in row, from what it keeps.
+template <int gates, class T>
+void scale_again(index hidden, T* row, const T* gain, const T* bias, const T* hat) {
+  for_units<T>(hidden, 0, ceil_div(hidden, group<T>), [&](const Units& u) TIDEGATE_INLINED {
+    TIDEGATE_UNROLLED(gate, 0, gates) {
+      const index k = gate_at(row, u, gate, gates) - row;
+      store(row + k, fma(load(gain + k), load(hat + k), bias ? load(bias + k) : Vec<T>{}));
+    }
+  });
 }
 
 // One row on the way back: the gradient of what was normalised, which becomes that of the product.

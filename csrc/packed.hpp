@@ -169,11 +169,11 @@ inline void narrow_weights(const Packed<float>& to, const Packed<float>& from) {
   if (to.storage == stored_int8) narrow_to<Int8>(to, l);
 }
 
+// What forward keeps for backward: the gates, or what they are made of where products are normalised.
 template <class T>
 index saved_size(Shape shape, index cells) {
   const index width = padded<T>(shape.hidden);
-  return cells *
-         (saved_gates(shape.reset) * width + (shape.norm ? hats_size(shape.reset, width) : 0));
+  return cells * (shape.norm ? hats_size(shape.reset, width) : saved_gates(shape.reset) * width);
 }
 
 }  // namespace tidegate::TIDEGATE_ISA

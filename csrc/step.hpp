@@ -8,7 +8,7 @@ namespace tidegate::TIDEGATE_ISA {
 
 template <class T, class S>
 Hats<T> hats_of_row(const Layout<T, S>& l, const GateRow<T>& row) {
-  return hats_of(row.sinks.saved, l.shape.reset, l.width);
+  return hats_of(row.normal, l.shape.reset, l.width);
 }
 
 // The input's product of a cell, normalised, with its biases.
@@ -45,23 +45,49 @@ void normalise_candidate(const Layout<T, S>& l, T* h_n, const Hats<T>& hats) {
   normalise<1, 1>(l.shape.hidden, h_n, l.gains.h + apart, bias, hat, scales);
 }
 
-// The gates of the groups [g0, g1), from the product of the operands, which `rows->h` receives. Of
-// "before" they are r and z, and the gated operands.
+// The products of some cells again, from what was kept of them.
 template <class T, class S>
-void recurrent_gates(const Layout<T, S>& l, index g0, index g1, index count,
-                     const T* const* operands, const GateRow<T>* rows) {
-  const index hidden = l.shape.hidden, per_group = l.hh_gates * group_vectors;
+void products_again(const Layout<T, S>& l, index count, const GateRow<T>* rows, T* x, index x_row) {
+  const index hidden = l.shape.hidden, apart = 2 * l.width;
   const T* none = nullptr;
-  product(l.hh, g0 * per_group, g1 * per_group, count, operands, rows->h, l.hh_gates * l.width,
-          none, 0);
-  if (l.shape.norm)
-    for (index i = 0; i < count; ++i) normalise_state(l, rows[i].h, hats_of_row(l, rows[i]));
+  for (index i = 0; i < count; ++i, x += x_row) {
+    const Hats<T> hats = hats_of_row(l, rows[i]);
+    if (l.gates == 3)
+      scale_again<3>(hidden, x, l.gains.x, l.bias_x, hats.x);
+    else
+      scale_again<2>(hidden, x, l.gains.x, l.bias_x, hats.x);
+    if (l.hh_gates == 3)
+      scale_again<3>(hidden, rows[i].h, l.gains.h, none, hats.h);
+    else
+      scale_again<2>(hidden, rows[i].h, l.gains.h, none, hats.h);
+    if (l.shape.reset == reset_before)
+      scale_again<1>(hidden, rows[i].h_n, l.gains.h + apart, none, hats.h + apart);
+  }
+}
+
+// The gates of the groups [g0, g1) from their products; of "before" r and z, and the gated operands.
+template <class T, class S>
+void open_gates(const Layout<T, S>& l, index g0, index g1, index count, const GateRow<T>* rows) {
+  const index hidden = l.shape.hidden;
   if (l.shape.reset == reset_after)
     gates_after(hidden, g0, g1, rows, count, l.bias_hn);
   else if (l.shape.reset == reset_before)
     gates_before_reset(hidden, g0, g1, rows, count);
   else
     gates_none(hidden, g0, g1, rows, count);
+}
+
+// The same from the product of the operands, which `rows->h` receives.
+template <class T, class S>
+void recurrent_gates(const Layout<T, S>& l, index g0, index g1, index count,
+                     const T* const* operands, const GateRow<T>* rows) {
+  const index per_group = l.hh_gates * group_vectors;
+  const T* none = nullptr;
+  product(l.hh, g0 * per_group, g1 * per_group, count, operands, rows->h, l.hh_gates * l.width,
+          none, 0);
+  if (l.shape.norm)
+    for (index i = 0; i < count; ++i) normalise_state(l, rows[i].h, hats_of_row(l, rows[i]));
+  open_gates(l, g0, g1, count, rows);
 }
 
 // The second half of "before": from the gated operands the candidates, and the next states.
