@@ -174,7 +174,7 @@ def write_cells(model: Model, path: str | os.PathLike[str], *, layout: str) -> N
             safetensors.numpy.save_file(flat, file)
         else:
             with file.open("wb") as opened:
-                np.savez(opened, allow_pickle=False, **flat)
+                np.savez(opened, **flat)  # type: ignore[arg-type]
 
 
 def _write_eqx(path: Path, cells: Sequence[Arrays]) -> None:
