@@ -124,26 +124,28 @@ def _train(task: _Task, workers: int | None) -> GRUForecaster | Exception:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    kept, lost = task["kept"], 0
+    lost = 0
     while True:
         machines = _processors()
         count = min(workers or len(machines), sum(machines))
-        each = _most_each(machines, count)
-        trainer = TorchTrainer(
-            _learn,
-            train_loop_config={"task": task},
-            scaling_config=ScalingConfig(num_workers=count, resources_per_worker={"CPU": each}),
-            run_config=RunConfig(
-                storage_path=None if kept is None else str(kept.parent),
-                failure_config=FailureConfig(controller_failure_limit=0),
-            ),
+        scaling = ScalingConfig(
+            num_workers=count, resources_per_worker={"CPU": _most_each(machines, count)}
         )
-        try:
-            return trainer.fit().return_value
-        except TrainingFailedError:
-            lost += 1
-            if lost > _LOSSES:
-                raise
+        with _notes_of_ray(task["kept"]) as notes:
+            trainer = TorchTrainer(
+                _learn,
+                train_loop_config={"task": task},
+                scaling_config=scaling,
+                run_config=RunConfig(
+                    storage_path=notes, failure_config=FailureConfig(controller_failure_limit=0)
+                ),
+            )
+            try:
+                return trainer.fit().return_value
+            except TrainingFailedError:
+                lost += 1
+                if lost > _LOSSES:
+                    raise
 
 
 def forecast(
@@ -294,6 +296,16 @@ def _kept(checkpoint: str | os.PathLike[str] | None, resume: bool) -> Iterator[P
             yield Path(folder, "training")
     else:
         yield None
+
+
+@contextmanager
+def _notes_of_ray(kept: Path | None) -> Iterator[str | None]:
+    """Where Ray Train keeps what it writes of a run; nobody reads it afterwards."""
+    if kept is None:
+        yield None
+        return
+    with TemporaryDirectory(prefix=".ray-", dir=kept.parent, ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 class _Board:
