@@ -46,7 +46,10 @@ def command(
 ) -> subprocess.Popen:
     """`python -m tidegate ...` or another program, once or as often as `torchrun` starts it."""
     path = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(variables or {})}
+    # Else processes that start again find the addresses of those before (pytorch#135712).
+    store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | store
+    environment = {**os.environ, **own, **(variables or {})}
     team = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     torchrun = ["-m", "torch.distributed.run", *team] if processes > 1 else []
     program = ["-c", code] if code else [script] if script else ["-m", "tidegate"]
