@@ -342,7 +342,7 @@ def test_what_cannot_be_learnt_is_refused(what):
         ({"cell": "lstm", "lines": True}, "lines is for cell='gru' and 'mingru', not for 'lstm'"),
         ({"cell": "mingru", "weight_dropout": 0.1}, "are for cell='gru', not for 'mingru'"),
         ({"cell": "rnn", "hidden_size": (8, 9)}, "hidden_size must be one number for cell='rnn'"),
-        ({"epochs": 0}, "epochs must be more than 0"),
+        ({"epochs": 0}, "epochs must be finite and more than 0"),
         ({"normalize": "arabic"}, "normalize must be None, 'nfc' or 'persian'"),
         ({"validation_share": 1}, "validation_share must be in"),
     ],

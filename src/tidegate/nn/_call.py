@@ -59,7 +59,8 @@ def check_types(
         _check_dense("keep", keep)
         if keep.is_complex():
             raise TypeError(f"keep must be real or bool, but it is {keep.dtype}")
-    if not isinstance(return_gates, bool):
+    # The older ONNX exporter makes tensors of flags.
+    if not isinstance(return_gates, bool) and not torch.jit.is_tracing():
         raise TypeError(f"return_gates must be True or False, but it is {return_gates!r}")
 
 
