@@ -92,7 +92,7 @@ struct Scratch {
 template <class T>
 struct Inputs {
   Array<T> weight_ih, weight_hh, bias_ih, bias_hh, norm_ih, norm_hh;
-  Array<T> x, h_0, keep, mask, d_output, d_h_n, d_gates;
+  Array<T> x, h_0, keep, mask, zone, d_output, d_h_n, d_gates;
   std::unique_ptr<std::int64_t[]> lengths;
   Packed<T> weights, narrow;  // `narrow`: what forward reads, as wide as `weights` or not
   Scratch packed, packed_narrow;
@@ -121,6 +121,8 @@ struct Inputs {
     const index keep_unit = between(random, 0, 1), keep_row = keep_unit ? hidden : 1;
     if (coin(random)) keep = Array<T>::random(random, cells * keep_row, 0, 1);
     if (coin(random)) mask = Array<T>::random(random, states, 0, 1);
+    const index zone_unit = between(random, 0, 1), zone_row = zone_unit ? hidden : 1;
+    if (coin(random)) zone = Array<T>::random(random, cells * zone_row, 0, 1);
     if (coin(random)) d_output = Array<T>::random(random, cells * hidden);
     if (coin(random)) d_h_n = Array<T>::random(random, states);
     if (coin(random)) d_gates = Array<T>::random(random, gates * cells * hidden);
@@ -142,6 +144,10 @@ struct Inputs {
     call.keep_batch = keep_row;
     call.keep_time = batch * keep_row;
     call.mask = mask.get();
+    call.zone = zone.get();
+    call.zone_unit = zone_unit;
+    call.zone_batch = zone_row;
+    call.zone_time = batch * zone_row;
     call.h_0 = h_0.get();
     call.output_batch = call.d_output_batch = call.d_gates_batch = hidden;
     call.output_time = call.d_output_time = call.d_gates_time = states;
@@ -171,10 +177,14 @@ struct Inputs {
   void pack() {
     const tidegate::Given<T> given{weight_ih.get(), weight_hh.get(), bias_ih.get(),
                                    bias_hh.get(),   norm_ih.get(),   norm_hh.get()};
-    std::vector<std::thread> threads;
-    for (int part = 0; part < 3; ++part)
-      threads.emplace_back([&, part] { tidegate::kernels_of<T>().pack(weights, given, part, 3); });
-    for (std::thread& thread : threads) thread.join();
+    const auto in_parts = [&](const auto& work) {
+      std::vector<std::thread> threads;
+      for (int part = 0; part < 3; ++part)
+        threads.emplace_back([&, part] { work(weights, given, part, 3); });
+      for (std::thread& thread : threads) thread.join();
+    };
+    if (weights.shape.norm) in_parts(tidegate::kernels_of<T>().measure);
+    in_parts(tidegate::kernels_of<T>().pack);
   }
 
   void narrow_weights() {
@@ -196,6 +206,7 @@ struct Inputs {
     };
     poison(x, call.x_batch);
     poison(keep, call.keep_batch);
+    poison(zone, call.zone_batch);
     poison(d_output, call.output_batch);
   }
 };
@@ -423,6 +434,189 @@ void check_min_gru(Random& random, Sizes sizes, const std::string& seed) {
     }
 }
 
+// A model of layers of every kind, in whose stream a row has the bits that it has alone.
+template <class T>
+struct Model {
+  index input, output;
+  bool reads_symbols;
+  std::vector<tidegate::StreamOp<T>> ops;
+  std::vector<std::unique_ptr<Inputs<T>>> layers;
+  std::vector<Array<T>> arrays;
+  std::vector<std::unique_ptr<Scratch>> packed;
+
+  explicit Model(Random& random) : input(between(random, 1, 20)), reads_symbols(coin(random)) {
+    output = input;
+    if (reads_symbols) {
+      input = 1;
+      tidegate::StreamOp<T>& op = add(tidegate::stream_embedding, symbols, between(random, 1, 20));
+      op.weight = numbers(random, symbols * output);
+    }
+    for (index stage = between(random, 1, 3); stage > 0; --stage) {
+      add_recurrent(random);
+      if (coin(random)) add_norm(random);
+      if (coin(random)) add_activation(random);
+      if (coin(random)) add_linear(random, between(random, 1, 40));
+    }
+    if (reads_symbols || coin(random)) return;
+    add_linear(random, input);
+    add(tidegate::stream_add_input, input, input);
+  }
+
+  static constexpr index symbols = 7;
+
+ private:
+  tidegate::StreamOp<T>& add(int kind, index from, index to) {
+    tidegate::StreamOp<T> op{};
+    op.kind = kind, op.input = from, op.output = to, op.alpha = T(0.1);
+    ops.push_back(op);
+    output = to;
+    return ops.back();
+  }
+
+  const T* numbers(Random& random, index size) {
+    arrays.push_back(Array<T>::random(random, size));
+    return arrays.back().get();
+  }
+
+  void add_recurrent(Random& random) {
+    const Shape shape{output, between(random, 1, 80), int(between(random, 0, 2))};
+    layers.push_back(std::make_unique<Inputs<T>>(random, Sizes{shape, 0, 1}));
+    add(tidegate::stream_recurrent, output, shape.hidden).gru = &layers.back()->narrow;
+  }
+
+  void add_norm(Random& random) {
+    tidegate::StreamOp<T>& op = add(tidegate::stream_norm, output, output);
+    if (coin(random)) op.weight = numbers(random, output);
+    if (coin(random)) op.bias = numbers(random, output);
+  }
+
+  void add_activation(Random& random) {
+    add(tidegate::stream_activation, output, output).function =
+        int(between(random, tidegate::act_relu, tidegate::act_log_softmax));
+  }
+
+  void add_linear(Random& random, index to) {
+    tidegate::StreamOp<T>& op = add(tidegate::stream_linear, output, to);
+    op.weight = numbers(random, op.input * to);
+    if (coin(random)) op.bias = numbers(random, to);
+    const auto& k = tidegate::kernels_of<T>();
+    packed.push_back(std::make_unique<Scratch>((k.stream_bytes(op) + 63) / 64 * 64));
+    op.packed = reinterpret_cast<T*>(packed.back()->memory.get());
+    k.stream_pack(op);
+  }
+};
+
+// What a stream of `batch` rows answers, and its states at the end; blocks of rows side by side.
+template <class T>
+std::vector<Array<T>> run_stream(const Model<T>& model, index batch, index steps, const T* x,
+                                 const std::int64_t* symbols) {
+  const auto& k = tidegate::kernels_of<T>();
+  std::vector<tidegate::StreamOp<T>> ops = model.ops;
+  std::vector<Array<T>> found;
+  found.push_back(Array<T>::nan(steps * batch * model.output));
+  for (tidegate::StreamOp<T>& op : ops) {
+    if (op.kind != tidegate::stream_recurrent) continue;
+    found.push_back(Array<T>{std::make_unique<T[]>(batch * op.output), batch * op.output});
+    op.state = found.back().get();
+  }
+  tidegate::StreamPlan<T> plan{};
+  plan.ops = ops.data(), plan.count = index(ops.size());
+  plan.input = model.input, plan.output = model.output, plan.batch = batch;
+  k.stream_measure(plan);
+  std::vector<std::thread> threads;
+  for (index row = 0; row < batch; row += tidegate::stream_block)
+    threads.emplace_back([&, row] {
+      const Scratch own(k.stream_scratch(plan));
+      const index rows = std::min(tidegate::stream_block, batch - row);
+      k.stream_run(plan, row, rows, steps, model.reads_symbols ? nullptr : x,
+                   model.reads_symbols ? symbols : nullptr, found[0].get(), own.arena());
+    });
+  for (std::thread& thread : threads) thread.join();
+  return found;
+}
+
+template <class T>
+void check_stream(Random& random, const std::string& seed) {
+  const Model<T> model(random);
+  const index batch = between(random, 1, 70), steps = between(random, 1, 40);
+  const Array<T> x = Array<T>::random(random, steps * batch * model.input);
+  std::vector<std::int64_t> symbols(steps * batch);
+  std::generate(symbols.begin(), symbols.end(),
+                [&] { return between(random, 0, Model<T>::symbols - 1); });
+  const auto all = run_stream(model, batch, steps, x.get(), symbols.data());
+  const index row = between(random, 0, batch - 1);
+  const auto of_row = [&](const auto* from, auto* to, index width) {
+    for (index step = 0; step < steps; ++step)
+      std::copy_n(from + (step * batch + row) * width, width, to + step * width);
+  };
+  const auto x_row = Array<T>::nan(steps * model.input);
+  std::vector<std::int64_t> symbols_row(steps);
+  of_row(x.get(), x_row.get(), model.input);
+  of_row(symbols.data(), symbols_row.data(), 1);
+  const auto alone = run_stream(model, 1, steps, x_row.get(), symbols_row.data());
+  const auto y_row = Array<T>::nan(steps * model.output);
+  of_row(all[0].get(), y_row.get(), model.output);
+  const std::string what = seed + " stream";
+  require_equal("y", alone[0], y_row, T(0), what.c_str());
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    const auto state = Array<T>::nan(alone[i].size);
+    std::copy_n(all[i].get() + row * state.size, state.size, state.get());
+    require_equal("state", alone[i], state, T(0), what.c_str());
+  }
+}
+
+// The losses of a large softmax and its gradients, of `ranks` threads.
+template <class T>
+std::vector<Array<T>> run_softmax(tidegate::CrossEntropy<T> call, int ranks) {
+  const auto& k = tidegate::kernels_of<T>();
+  std::vector<Array<T>> found;
+  for (const index size :
+       {call.rows, call.rows * call.features, call.vocabulary * call.features, call.vocabulary})
+    found.push_back(Array<T>::nan(size));
+  call.losses = found[0].get(), call.d_output = found[1].get();
+  call.d_weight = found[2].get(), call.d_bias = found[3].get();
+  const Scratch memory((k.cross_entropy_bytes(call) + 63) / 64 * 64);
+  const auto on_each = [&](auto work) {
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < ranks; ++rank) threads.emplace_back([&, rank] { work(rank); });
+    for (std::thread& thread : threads) thread.join();
+  };
+  char* const at = memory.memory.get();
+  const index chunk = k.cross_entropy_chunk(call);
+  on_each([&](int rank) { k.cross_entropy_pack(call, at, rank, ranks); });
+  for (index first = 0; first < call.rows; first += chunk) {
+    const index rows = std::min(chunk, call.rows - first);
+    on_each([&](int rank) {
+      k.cross_entropy_rows(call, at, first, rows * rank / ranks, rows * (rank + 1) / ranks);
+    });
+    on_each([&](int rank) { k.cross_entropy_columns(call, at, first, rows, rank, ranks); });
+  }
+  return found;
+}
+
+template <class T>
+void check_cross_entropy(Random& random, bool many_words, const std::string& seed) {
+  tidegate::CrossEntropy<T> call{};
+  call.rows = many_words ? 130 : between(random, 1, 40);  // more than a chunk has
+  call.features = between(random, 1, 20);
+  call.vocabulary = many_words ? 9000 : between(random, 1, 70);
+  const auto output = Array<T>::random(random, call.rows * call.features, -3, 3);
+  const auto weight = Array<T>::random(random, call.vocabulary * call.features);
+  const auto bias = Array<T>::random(random, call.vocabulary);
+  std::vector<std::int64_t> targets(call.rows);
+  std::generate(targets.begin(), targets.end(),
+                [&] { return between(random, 0, call.vocabulary - 1); });
+  call.output = output.get(), call.weight = weight.get(), call.bias = bias.get();
+  call.targets = targets.data();
+  const auto one = run_softmax(call, 1);
+  for (int ranks = 2; ranks <= 4; ++ranks) {
+    const auto many = run_softmax(call, ranks);
+    const std::string what = seed + " softmax, " + std::to_string(ranks) + " threads";
+    for (std::size_t i = 0; i < one.size(); ++i)
+      require_equal("result", one[i], many[i], T(0), what.c_str());
+  }
+}
+
 template <class T>
 void check_many(const char* isa, int small, int large) {
   for (int i = 0; i < small + large; ++i) {
@@ -432,6 +626,8 @@ void check_many(const char* isa, int small, int large) {
         std::string(isa) + (sizeof(T) == 4 ? " float " : " double ") + std::to_string(i);
     check<T>(random, sizes, seed);
     check_min_gru<T>(random, sizes, seed);
+    check_stream<T>(random, seed);
+    check_cross_entropy<T>(random, i == small, seed);
   }
 }
 
