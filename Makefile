@@ -52,7 +52,7 @@ wheel: $(VENV)/build.stamp
 	PYTHON=$(CURDIR)/$(BIN)/python .ci/check-wheel dist/*.whl
 
 # The kernels' own tests and a stress driver under AddressSanitizer and UndefinedBehaviorSanitizer,
-# the driver again under ThreadSanitizer: about four minutes. Without `site`, the editable install is not found first.
+# the driver again under ThreadSanitizer: about seven minutes. Without `site`, the editable install is not found first.
 sanitize: $(VENV)/setup.stamp
 	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps --upgrade --target build/sanitize/site . \
 	  -C build-dir=build/sanitize/address -C cmake.build-type=Debug \
