@@ -31,6 +31,7 @@ ORDER = [
     "runtime",
     "nn",
     "_checkpoint",
+    "_members",
     "train",
     "_inspectable",
     "_plots",

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from .. import __version__
 from .._estimator import Estimator
 from .._inspectable import Inspectable
+from .._members import arrays_of, networks_of
 from .._model_file import read_model, write_model
 from .._sequences import NumberReader, Reader, TextReader, read_sequences, reader_of
 from ..data import SequenceFrame
@@ -130,11 +130,7 @@ class Recurrent(Estimator):
         """
         self._check_fitted()
         model = self.model_
-        tensors = {
-            f"{member}.{name}": tensor.detach().cpu().numpy()
-            for member, network in enumerate(model.networks)
-            for name, tensor in network.state_dict().items()
-        }
+        tensors = arrays_of(model.networks)
         facts: dict[str, Any] = {"version": __version__, "arguments": self._arguments()}
         if isinstance(model.reader, TextReader):
             facts["characters"] = model.reader.characters
@@ -166,7 +162,7 @@ class Recurrent(Estimator):
         try:
             self = cls(**facts["arguments"])
             shape = Shape(**facts["shape"])
-            networks = _networks(shape, tensors, self.members)
+            networks = networks_of(lambda: Network(shape), tensors, self.members)
             names = ("temperature", "center", "spread")
             scales = (facts[name] for name in names)
             self.model_ = Model(reader_of(tensors, facts), networks, *scales)
@@ -373,14 +369,3 @@ class Recurrent(Estimator):
 def plain(value: Any) -> Any:
     """An argument as JSON has it."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _networks(shape: Shape, tensors: dict[str, Array], members: int) -> list[Network]:
-    networks = []
-    for member in range(members):
-        prefix = f"{member}."
-        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        network = Network(shape).eval()
-        network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in mine.items()})
-        networks.append(network)
-    return networks

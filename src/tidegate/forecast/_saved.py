@@ -6,10 +6,8 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import torch
-
 from .. import __version__
+from .._members import arrays_of, networks_of
 from .._model_file import ModelFile, read_model, write_model
 from .._series.derived import Derived
 from .._series.model import Model
@@ -33,11 +31,7 @@ def write_forecaster(forecaster: GRUForecaster, path: str | os.PathLike[str]) ->
     Raises:
         InputError: the file cannot be written.
     """
-    tensors = {
-        f"{member}.{name}": tensor.detach().cpu().numpy()
-        for member, network in enumerate(forecaster.networks_)
-        for name, tensor in network.state_dict().items()
-    }
+    tensors = arrays_of(forecaster.networks_)
     tensors["correlation"] = forecaster.model_.correlation
     arguments = forecaster.get_params()
     facts = {
@@ -80,7 +74,9 @@ def _restored(cls: type[_F], file: ModelFile) -> _F:
     forecaster.history_ = [History.from_facts(each) for each in facts.get("history", ())]
     forecaster.derived_ = Derived.from_facts(facts["derived"])
     forecaster.shape_ = Shape.from_facts(facts["shape"])
-    forecaster.networks_ = _networks(forecaster.shape_, file.tensors, forecaster.members)
+    forecaster.networks_ = networks_of(
+        lambda: Network(forecaster.shape_), file.tensors, forecaster.members
+    )
     functions = [AsFunction(network) for network in forecaster.networks_]
     correlation = file.tensors["correlation"]
     forecaster.model_ = Model.from_facts(facts["model"], functions, correlation)
@@ -92,14 +88,3 @@ def _restored(cls: type[_F], file: ModelFile) -> _F:
 def _plain(value: Any) -> Any:
     """An argument as JSON has it."""
     return list(value) if isinstance(value, (tuple, list)) else value
-
-
-def _networks(shape: Shape, tensors: dict[str, np.ndarray], members: int) -> list[Network]:
-    networks = []
-    for member in range(members):
-        prefix = f"{member}."
-        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        network = Network(shape).eval()
-        network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in mine.items()})
-        networks.append(network)
-    return networks
