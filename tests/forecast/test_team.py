@@ -28,7 +28,7 @@ def run(out: Path, folder: Path, processes: int, killed_at: int) -> str:
         *("--horizon", 6, "--resume", "--out", out),
         script=Path(__file__).parents[1] / "small_team.py",
         processes=processes,
-        restarts=1,
+        restarts=3,
         variables={"DIARY": str(out.with_suffix(".txt")), "KILLED_AT": str(killed_at)},
     )
     printed, messages = process.communicate()
