@@ -136,13 +136,15 @@ def one_run(
     kept: Path, task: str, length: int, cell: str, seed: int, batches: int | None = None
 ) -> Facts:
     kept = kept.with_stem(f"{kept.stem} {task} {length} {cell} {seed} {batches}")
-    draw, steps, tested = (mnist_1d(seed), MNIST_1D_STEPS, 1000) if task == MNIST_1D else (
-        lambda count, key: TASKS[task](count, length, key), STEPS[length], 128
-    )  # fmt: skip
-    test = draw(tested, 0)
+    if task == MNIST_1D:
+        draw, validation, test = mnist_1d()
+        steps, enough = MNIST_1D_STEPS, 0.0
+    else:
+        make = TASKS[task]
+        draw, test = lambda key: make(BATCH, length, key), make(128, length, 0)
+        validation, steps, enough = test, STEPS[length], SOLVED * test.chance
     torch.manual_seed(seed)
     model = Rememberer(cell, test.x.shape[2], test.classes, length)
-    enough = 0.0 if task == MNIST_1D else SOLVED * test.chance
     settings = Settings(
         batches or steps,
         learning_rate=RATE,
@@ -155,9 +157,9 @@ def one_run(
     first = 10**6 * (seed + 1)  # of the seeds of the batches
     history = train(
         model,
-        lambda number: model(draw(BATCH, first + number))[0],
+        lambda number: model(draw(first + number))[0],
         settings,
-        validate=lambda: model(test)[0].item(),
+        validate=lambda: model(validation)[0].item(),
         checkpoint=kept,
         resume=True,
     )
@@ -175,22 +177,28 @@ def one_run(
     }
 
 
-def mnist_1d(seed: int) -> Callable[[int, int], Examples]:
-    """Greydanus & Kobak 2020 (arXiv:2011.14439): made from a seed by the package `mnist1d`."""
+def mnist_1d() -> tuple[Callable[[int], Examples], Examples, Examples]:
+    """Batches of the training digits, a fifth of these to choose by instead, and the test digits.
+
+    Greydanus & Kobak 2020 (arXiv:2011.14439); the package `mnist1d` makes them from a seed.
+    """
     from mnist1d.data import get_dataset_args, make_dataset
 
     data = make_dataset(get_dataset_args())
+    learnt = len(data["x"]) * 4 // 5
 
-    def draw(count: int, key: int) -> Examples:
-        x, y = (data["x"], data["y"]) if key else (data["x_test"], data["y_test"])
-        drawn = np.random.default_rng(key).integers(len(x), size=count)
-        rows = drawn if key else np.arange(count)
-        asked = np.zeros((count, x.shape[1]), bool)
+    def examples(x: np.ndarray, y: np.ndarray) -> Examples:
+        asked = np.zeros(x.shape, bool)
         asked[:, -1] = True
-        target = np.repeat(y[rows, None], x.shape[1], 1).astype(np.int64)
-        return Examples(x[rows, :, None].astype(np.float32), target, asked, 10, float(np.log(10)))
+        target = np.repeat(y[:, None], x.shape[1], 1).astype(np.int64)
+        return Examples(x[..., None].astype(np.float32), target, asked, 10, float(np.log(10)))
 
-    return draw
+    def draw(key: int) -> Examples:
+        rows = np.random.default_rng(key).integers(learnt, size=BATCH)
+        return examples(data["x"][rows], data["y"][rows])
+
+    validation = examples(data["x"][learnt:], data["y"][learnt:])
+    return draw, validation, examples(data["x_test"], data["y_test"])
 
 
 def table(journal: Journal) -> Table:
