@@ -49,7 +49,7 @@ wheel: $(VENV)/build.stamp
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation \
 	  -C build-dir=build/wheel -C cmake.define.TIDEGATE_BUNDLE_OPENMP=ON
-	PYTHON=$(CURDIR)/$(BIN)/python .ci/check-wheel dist/*.whl
+	PYTHON=$(abspath $(BIN)/python) .ci/check-wheel dist/*.whl
 
 # The kernels' own tests and a stress driver under AddressSanitizer and UndefinedBehaviorSanitizer,
 # the driver again under ThreadSanitizer: about seven minutes. Without `site`, the editable install is not found first.
@@ -63,7 +63,7 @@ sanitize: $(VENV)/setup.stamp
 	$(BIN)/python -S -m pytest tests/test_kernels.py --capture=sys --hypothesis-profile=brief \
 	  -k 'not other_instruction_set'
 	$(BIN)/cmake -G Ninja -S . -B build/sanitize/thread -DCMAKE_BUILD_TYPE=Debug \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DTIDEGATE_SANITIZE=thread
+	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DTIDEGATE_SANITIZE=thread
 	$(BIN)/cmake --build build/sanitize/thread --target stress
 	build/sanitize/thread/stress
 

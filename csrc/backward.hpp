@@ -13,7 +13,7 @@ struct WeightGradients {
   Gains<T> gains;
   index size;
 
-  WeightGradients(const Layout<T>& l, T* memory) : ih(l.ih), hh(l.hh), hh_n(l.hh_n) {
+  TIDEGATE_APART WeightGradients(const Layout<T>& l, T* memory) : ih(l.ih), hh(l.hh), hh_n(l.hh_n) {
     Arena arena{reinterpret_cast<char*>(memory), 0};
     ih.data = take<T>(arena, ih.size());
     hh.data = take<T>(arena, hh.size());
@@ -43,7 +43,7 @@ struct BackwardBuffers {
   NormRow<T>* norm_rows;
   index *first, *cell_step, *cell_row;  // of the chunk: cell of each step's first row
 
-  BackwardBuffers(const Call<T>& c, const Slice& s, Arena& own, Arena& common) {
+  TIDEGATE_APART BackwardBuffers(const Call<T>& c, const Slice& s, Arena& own, Arena& common) {
     const Layout<T> l(*c.weights);
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const index gates_row = l.gates * l.width;

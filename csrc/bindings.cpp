@@ -58,7 +58,7 @@ class Weights {
     if (from.shape().norm) throw std::invalid_argument("narrow: weights without gains expected");
     nb::gil_scoped_release release;
     allocate(f32_, from.shape(), storage, false);
-    kernels().narrow_weights(f32_, from.f32_);
+    kernels().f32.narrow(f32_, from.f32_);
   }
   ~Weights() {
     if (memory_) give_block(memory_, bytes_);

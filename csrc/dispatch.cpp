@@ -19,10 +19,15 @@
 
 namespace tidegate {
 
-#define TIDEGATE_DECLARE(isa)     \
-  namespace isa {                 \
-  extern const KernelSet kernels; \
+#define TIDEGATE_DECLARE(isa)             \
+  namespace isa##_float {                 \
+    extern const Kernels<float> kernels;  \
+  }                                       \
+  namespace isa##_double {                \
+    extern const Kernels<double> kernels; \
   }
+#define TIDEGATE_SET(isa) \
+  KernelSet { #isa, isa##_float::kernels, isa##_double::kernels }
 TIDEGATE_DECLARE(scalar)
 #ifdef TIDEGATE_HAS_avx2
 TIDEGATE_DECLARE(avx2)
@@ -38,33 +43,33 @@ namespace {
 
 // ---- instruction sets ------------------------------------------------------------------------
 
-std::vector<const KernelSet*> available() {
-  std::vector<const KernelSet*> sets;
+std::vector<KernelSet> available() {
+  std::vector<KernelSet> sets;
 #ifdef TIDEGATE_HAS_avx512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("fma"))
-    sets.push_back(&avx512::kernels);
+    sets.push_back(TIDEGATE_SET(avx512));
 #endif
 #ifdef TIDEGATE_HAS_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    sets.push_back(&avx2::kernels);
+    sets.push_back(TIDEGATE_SET(avx2));
 #endif
 #ifdef TIDEGATE_HAS_neon
-  sets.push_back(&neon::kernels);
+  sets.push_back(TIDEGATE_SET(neon));
 #endif
-  sets.push_back(&scalar::kernels);
+  sets.push_back(TIDEGATE_SET(scalar));
   return sets;
 }
 
-const KernelSet* choose() {
+KernelSet choose() {
   const auto sets = available();
   const char* wanted = std::getenv("TIDEGATE_ISA");
   if (!wanted || !*wanted) return sets.front();
   std::string names;
-  for (const KernelSet* set : sets) {
-    if (std::strcmp(set->name, wanted) == 0) return set;
-    names += names.empty() ? set->name : std::string(", ") + set->name;
+  for (const KernelSet& set : sets) {
+    if (std::strcmp(set.name, wanted) == 0) return set;
+    names += names.empty() ? set.name : std::string(", ") + set.name;
   }
   throw std::runtime_error("TIDEGATE_ISA=" + std::string(wanted) +
                            " is not available here; this machine can run " + names);
@@ -273,13 +278,13 @@ void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared
 }  // namespace
 
 const KernelSet& kernels() {
-  static const KernelSet* const set = choose();
-  return *set;
+  static const KernelSet set = choose();
+  return set;
 }
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const KernelSet* set : available()) names.emplace_back(set->name);
+  for (const KernelSet& set : available()) names.emplace_back(set.name);
   return names;
 }
 

@@ -16,7 +16,7 @@ struct ForwardBuffers {
   GateRow<T>* gate_rows;
 
   // `gated` is shared between threads that split the units: each writes its part of r * h.
-  ForwardBuffers(const Call<T>& c, const Slice& s, Arena& arena, Arena& shared) {
+  TIDEGATE_APART ForwardBuffers(const Call<T>& c, const Slice& s, Arena& arena, Arena& shared) {
     const Layout<T> l(c.weights->shape, nullptr, false);  // sizes alone
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const bool before = l.shape.reset == reset_before;
@@ -145,8 +145,10 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
     rows = at.alive(begin, s.count);
     for (index step = begin; step < end; ++step) {
       rows = at.alive(step, rows);
-      if (l.shape.norm)
-        for (index i = 0; i < rows; ++i) normalise_input(l, x_gates + i * x_row, at.hats(step, i));
+      if constexpr (normalises<T, S>)
+        if (l.shape.norm)
+          for (index i = 0; i < rows; ++i)
+            normalise_input(l, x_gates + i * x_row, at.hats(step, i));
       forward_step(at, l, b, step, rows, x_gates, s);
       x_gates += rows * x_row;
       if (s.by_units && step + 1 < steps) wait(s);

@@ -1,4 +1,5 @@
-// Compiled once for each instruction set, with TIDEGATE_ISA set to its name.
+// Compiled once for each instruction set and type of number: TIDEGATE_ISA names both, TIDEGATE_NUMBER
+// is the type.
 #include "cross_entropy.hpp"
 #include "draw.hpp"
 #include "min_gru.hpp"
@@ -11,41 +12,34 @@ void elementwise(index size, const T* x, T* y) {
   for (index i = 0; i < size; i += lanes<T>) store_n(y + i, f(load_n(x + i, size - i)), size - i);
 }
 
-template <class T>
-constexpr Kernels<T> table() {
-  return {group<T>,
-          packed_bytes<T>,
-          measure<T>,
-          pack<T>,
-          saved_size<T>,
-          forward_scratch<T>,
-          forward_shared<T>,
-          forward<T>,
-          backward_scratch<T>,
-          backward_shared<T>,
-          backward<T>,
-          elementwise<T, sigmoid<T>>,
-          elementwise<T, tanh<T>>,
-          draw<T>,
-          stream_bytes<T>,
-          stream_pack<T>,
-          stream_measure<T>,
-          stream_scratch<T>,
-          stream_run<T>,
-          min_gru_forward<T>,
-          min_gru_backward<T>,
-          cross_entropy_bytes<T>,
-          cross_entropy_chunk<T>,
-          cross_entropy_pack<T>,
-          cross_entropy_rows<T>,
-          cross_entropy_columns<T>};
-}
-
-#define TIDEGATE_TEXT(x) #x
-#define TIDEGATE_NAME(x) TIDEGATE_TEXT(x)
-
-extern const KernelSet kernels;
-const KernelSet kernels{TIDEGATE_NAME(TIDEGATE_ISA), narrow_weights, table<float>(),
-                        table<double>()};
+using Number = TIDEGATE_NUMBER;
+extern const Kernels<Number> kernels;
+const Kernels<Number> kernels{group<Number>,
+                              packed_bytes<Number>,
+                              measure<Number>,
+                              pack<Number>,
+                              narrow_weights<Number>,
+                              saved_size<Number>,
+                              forward_scratch<Number>,
+                              forward_shared<Number>,
+                              forward<Number>,
+                              backward_scratch<Number>,
+                              backward_shared<Number>,
+                              backward<Number>,
+                              elementwise<Number, sigmoid<Number>>,
+                              elementwise<Number, tanh<Number>>,
+                              draw<Number>,
+                              stream_bytes<Number>,
+                              stream_pack<Number>,
+                              stream_measure<Number>,
+                              stream_scratch<Number>,
+                              stream_run<Number>,
+                              min_gru_forward<Number>,
+                              min_gru_backward<Number>,
+                              cross_entropy_bytes<Number>,
+                              cross_entropy_chunk<Number>,
+                              cross_entropy_pack<Number>,
+                              cross_entropy_rows<Number>,
+                              cross_entropy_columns<Number>};
 
 }  // namespace tidegate::TIDEGATE_ISA

@@ -204,6 +204,7 @@ struct Kernels {
   std::size_t (*packed_bytes)(Shape, int storage, bool backward);
   void (*measure)(const Packed<T>&, const Given<T>&, int part, int parts);
   void (*pack)(const Packed<T>&, const Given<T>&, int part, int parts);
+  void (*narrow)(const Packed<T>& to, const Packed<T>& from);  // of float alone
   index (*saved_size)(Shape, index cells);
   std::size_t (*forward_scratch)(const Call<T>&, const Slice&);
   std::size_t (*forward_shared)(const Call<T>&, const Slice&);
@@ -233,9 +234,8 @@ struct Kernels {
 
 struct KernelSet {
   const char* name;
-  void (*narrow_weights)(const Packed<float>& to, const Packed<float>& from);
-  Kernels<float> f32;
-  Kernels<double> f64;
+  const Kernels<float>& f32;
+  const Kernels<double>& f64;
 };
 
 }  // namespace tidegate

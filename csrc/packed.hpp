@@ -38,7 +38,7 @@ struct Layout {
   Gains<T> means;  // there, of the columns of the weights: of the gates, then of the candidate
   std::size_t bytes;
 
-  Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
+  TIDEGATE_APART Layout(Shape s, T* memory, bool backward) : shape(s), gates(gates_of(s.reset)) {
     const bool apart = s.reset == reset_before;
     hh_gates = apart ? 2 : gates;
     width = padded<T>(s.hidden);
@@ -163,10 +163,13 @@ void narrow_to(const Packed<float>& to, const Layout<float>& from) {
 }
 
 // The same weights, stored as `to` says.
-inline void narrow_weights(const Packed<float>& to, const Packed<float>& from) {
-  const Layout<float> l(from);
-  if (to.storage == stored_bfloat16) narrow_to<BFloat16Pair>(to, l);
-  if (to.storage == stored_int8) narrow_to<Int8>(to, l);
+template <class T>
+void narrow_weights(const Packed<T>& to, const Packed<T>& from) {
+  if constexpr (sizeof(T) == 4) {
+    const Layout<T> l(from);
+    if (to.storage == stored_bfloat16) narrow_to<BFloat16Pair>(to, l);
+    if (to.storage == stored_int8) narrow_to<Int8>(to, l);
+  }
 }
 
 // What forward keeps for backward: the gates, or what they are made of where products are normalised.

@@ -98,8 +98,9 @@ void for_vectors(const Panels<T>& panels, index unit_begin, index unit_end, inde
 // source (gates * hidden, k), gate by gate, for some units; the padding belongs to the last. Where
 // `together` is not zero, the first `means` are taken out of as many rows, the second of the others.
 template <class T>
-void pack_gates(const Panels<T>& to, const T* source, index unit_begin, index unit_end,
-                index hidden, index gates, const T* means = nullptr, index together = 0) {
+TIDEGATE_APART void pack_gates(const Panels<T>& to, const T* source, index unit_begin,
+                               index unit_end, index hidden, index gates, const T* means = nullptr,
+                               index together = 0) {
   for_vectors(
       to, unit_begin, unit_end, hidden, gates, [&](T* at, index stride, index row, index rows) {
         for (index k = 0; k < to.k; k += lanes<T>) {
@@ -119,8 +120,8 @@ void pack_gates(const Panels<T>& to, const T* source, index unit_begin, index un
 // The inverse of pack_gates for some units, summed over `parts` packed matrices `part_stride`
 // apart.
 template <class T>
-void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* result,
-                  index unit_begin, index unit_end, index hidden, index gates) {
+TIDEGATE_APART void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* result,
+                                 index unit_begin, index unit_end, index hidden, index gates) {
   for_vectors(from, unit_begin, unit_end, hidden, gates,
               [&](const T* at, index stride, index row, index rows) {
                 for (index k = 0; k < from.k; k += lanes<T>) {
@@ -142,8 +143,8 @@ void unpack_gates(const Panels<T>& from, index parts, index part_stride, T* resu
 // The transpose: rows k run over the gate columns of `source` (gates * hidden, columns); one part of
 // its panels.
 template <class T>
-void pack_transposed(const Panels<T>& to, const T* source, index hidden, index gates, index columns,
-                     int part, int parts) {
+TIDEGATE_APART void pack_transposed(const Panels<T>& to, const T* source, index hidden, index gates,
+                                    index columns, int part, int parts) {
   const index panels = ceil_div(to.vectors, to.width);
   const bool padded = hidden % group<T> || columns % lanes<T>;
   for (index p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {

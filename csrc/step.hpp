@@ -6,6 +6,10 @@
 
 namespace tidegate::TIDEGATE_ISA {
 
+// Weights that are stored narrower have no gains.
+template <class T, class S>
+constexpr bool normalises = std::is_same_v<T, S>;
+
 template <class T, class S>
 Hats<T> hats_of_row(const Layout<T, S>& l, const GateRow<T>& row) {
   return hats_of(row.normal, l.shape.reset, l.width);
@@ -85,8 +89,9 @@ void recurrent_gates(const Layout<T, S>& l, index g0, index g1, index count,
   const T* none = nullptr;
   product(l.hh, g0 * per_group, g1 * per_group, count, operands, rows->h, l.hh_gates * l.width,
           none, 0);
-  if (l.shape.norm)
-    for (index i = 0; i < count; ++i) normalise_state(l, rows[i].h, hats_of_row(l, rows[i]));
+  if constexpr (normalises<T, S>)
+    if (l.shape.norm)
+      for (index i = 0; i < count; ++i) normalise_state(l, rows[i].h, hats_of_row(l, rows[i]));
   open_gates(l, g0, g1, count, rows);
 }
 
@@ -97,8 +102,10 @@ void candidate_gates(const Layout<T, S>& l, index g0, index g1, index count, con
   const T* none = nullptr;
   product(l.hh_n, g0 * group_vectors, g1 * group_vectors, count, gated, rows->h_n, l.width, none,
           0);
-  if (l.shape.norm)
-    for (index i = 0; i < count; ++i) normalise_candidate(l, rows[i].h_n, hats_of_row(l, rows[i]));
+  if constexpr (normalises<T, S>)
+    if (l.shape.norm)
+      for (index i = 0; i < count; ++i)
+        normalise_candidate(l, rows[i].h_n, hats_of_row(l, rows[i]));
   gates_before(l.shape.hidden, g0, g1, rows, count);
 }
 

@@ -1,6 +1,6 @@
 // One SIMD vector type for each instruction set, and exp, sigmoid and tanh on it.
 //
-// Included by kernels.cpp once for each instruction set, inside a namespace of that name, so that
+// Included by kernels.cpp once for each of its objects, inside a namespace of the object's name, so that
 // no function is shared between objects compiled with different flags.
 #pragma once
 
@@ -16,6 +16,7 @@
 #endif
 
 #define TIDEGATE_INLINE inline __attribute__((always_inline))
+#define TIDEGATE_APART __attribute__((noinline))  // what a call does once or twice: one copy of it
 #define TIDEGATE_INLINED __attribute__((always_inline))  // after the parameters of a lambda
 // for (int i = begin; i < end; ++i), written out by the compiler.
 #define TIDEGATE_UNROLLED(i, begin, end) _Pragma("GCC unroll 32") for (int i = begin; i < end; ++i)
