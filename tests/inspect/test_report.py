@@ -175,10 +175,12 @@ def test_a_text_runs_from_right_to_left():
 
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
-    shown = report(nn.GRU(2, 3), torch.randn(5, 1, 2))._repr_html_()
-    assert shown.startswith("<iframe")
-    assert 'sandbox="allow-scripts"' in shown
-    assert "&lt;!doctype html&gt;" in shown
+    made = report(nn.GRU(2, 3), torch.randn(5, 1, 2))
+    shown, _ = pytest.importorskip("IPython.core.formatters").DisplayFormatter().format(made)
+    assert shown["text/html"].startswith("<iframe")
+    assert 'sandbox="allow-scripts"' in shown["text/html"]
+    assert "&lt;!doctype html&gt;" in shown["text/html"]
+    assert shown["text/plain"] == repr(made)
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path):
