@@ -57,20 +57,34 @@ class Source:
         """The text in pieces that end at the end of a line, a long line's at a blank.
 
         Raises:
-            InputError: the file is not UTF-8, or cannot be read.
+            InputError: the file is not UTF-8, or cannot be read; or the text has half a character.
         """
-        pieces = _slices(self.text) if self.path is None else self._decoded(self.path)
+        pieces = self._slices() if self.path is None else self._decoded(self.path)
         yield from _whole_lines(pieces)
 
+    def _slices(self) -> Iterator[str]:
+        for begin in range(0, len(self.text), _BLOCK):
+            piece = self.text[begin : begin + _BLOCK]
+            try:
+                piece.encode()
+            except UnicodeEncodeError as error:
+                place = begin + error.start
+                raise InputError(
+                    f"{self.name} has U+{ord(self.text[place]):04X} at character {place + 1}, half "
+                    "a surrogate pair, which is no character"
+                ) from None
+            yield piece
+
     def _decoded(self, path: Path) -> Iterator[str]:
-        decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+        decoder, done, begun = codecs.getincrementaldecoder("utf-8")(), 0, False
         try:
             with open(path, "rb") as file:
                 while True:
                     block = file.read(_BLOCK)
                     held = len(decoder.getstate()[0])
                     text = self._decode(decoder, block, done - held)
-                    yield text.removeprefix("\ufeff") if not done else text
+                    yield text if begun else text.removeprefix("\ufeff")
+                    begun = begun or bool(text)
                     done += len(block)
                     if not block:
                         return
@@ -93,11 +107,6 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
-
-
-def _slices(text: str) -> Iterator[str]:
-    for begin in range(0, len(text), _BLOCK):
-        yield text[begin : begin + _BLOCK]
 
 
 def _whole_lines(pieces: Iterator[str]) -> Iterator[str]:
