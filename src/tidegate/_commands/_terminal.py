@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -30,14 +30,7 @@ def training_bar(
         state: what stands after it; loss, validation and rate when not given.
     """
     described = state or _state
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+    with _bar("{task.fields[state]}") as bar:
         task = bar.add_task(what, total=None, state="")
 
         def show(member: int, progress: Progress) -> None:
@@ -51,14 +44,7 @@ def training_bar(
 @contextmanager
 def searching_bar(what: str) -> Iterator[Callable[[int, int, float | None], None]]:
     """A progress bar for a search; nothing where standard error is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
+    with _bar("{task.fields[state]}") as bar:
         task = bar.add_task(what, total=None, state="")
 
         def show(done: int, total: int, best: float | None) -> None:
@@ -71,16 +57,26 @@ def searching_bar(what: str) -> Iterator[Callable[[int, int, float | None], None
 @contextmanager
 def rows_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar for rows that are read; nothing where standard error is no terminal."""
-    columns = (
+    with _bar("rows") as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+@contextmanager
+def _bar(after: str) -> Iterator[Bar]:
+    """A progress bar, begun where it is seen; rich before 14.3 ends others with an empty line."""
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        TextColumn("rows"),
+        TextColumn(after),
         TimeRemainingColumn(compact=True),
+        console=messages,
+        disable=not messages.is_terminal,
+        transient=True,
     )
-    with Bar(*columns, console=messages, disable=not messages.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda rows: bar.advance(task, rows)
+    with nullcontext() if bar.disable else bar:
+        yield bar
 
 
 def _state(progress: Progress) -> str:
