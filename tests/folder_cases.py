@@ -41,16 +41,13 @@ def command(
     code: str = "",
     script: Path | None = None,
     processes: int = 1,
-    restarts: int = 0,
     variables: dict[str, str] | None = None,
 ) -> subprocess.Popen:
-    """`python -m tidegate ...` or another program, once or as often as `torchrun` starts it."""
+    """`python -m tidegate ...` or another program, once or as a team of torchrun."""
     path = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])
-    # Else processes that start again find the addresses of those before (pytorch#135712).
-    store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | store
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **own, **(variables or {})}
-    team = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    team = ["--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
     torchrun = ["-m", "torch.distributed.run", *team] if processes > 1 else []
     program = ["-c", code] if code else [script] if script else ["-m", "tidegate"]
     return subprocess.Popen(

@@ -283,7 +283,8 @@ def test_a_bad_model_gets_one_sentence_and_writes_nothing(saved, folder, capsys,
 
 
 BAD_ARGUMENTS = {
-    "forecast": 'Command "forecast" parameter FILE requires an argument.',
+    "forecast": "say which file to forecast: tidegate forecast sales.csv",
+    "forecast sales --ray host:6379 more": "--ray takes one address, got host:6379 and more",
     "forecast sales.csv": "say how many steps to forecast: --horizon 12",
     "forecast sales.csv --horizon 0": 'Invalid value "0" for --horizon. Must be >= 1.',
     "forecast sales.csv --horizon 3 --levels 80 80": "--levels must be different numbers",
@@ -295,6 +296,27 @@ BAD_ARGUMENTS = {
     "[/sail]": 'Unknown command "[/sail]".',
     "forecast sales.csv --horizon [/b]": "Invalid value for --horizon: unable to convert",
 }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        ("sales", None),
+        ("sales --ray", ""),
+        ("sales --ray host:6379", "host:6379"),
+        ("--ray sales", ""),
+        ("--ray host:6379 sales", "host:6379"),
+        ("--ray host:6379 --horizon 3 sales", "host:6379"),
+    ],
+)
+def test_the_address_of_a_cluster_stands_before_or_behind_the_folder(
+    monkeypatch, arguments, address
+):
+    asked = []
+    monkeypatch.setattr("tidegate._commands.forecast.run_forecast", asked.append)
+    assert main(["forecast", *arguments.split()]) == 0
+    assert asked[0].source == "sales"
+    assert (asked[0].ray, asked[0].address) == (address is not None, address or None)
 
 
 @pytest.mark.parametrize("arguments", BAD_ARGUMENTS)

@@ -17,6 +17,7 @@ except ModuleNotFoundError as missing:
 
 from . import __version__
 from ._commands import guarded
+from .errors import InputError
 
 
 def _shown(default: object) -> str | None:
@@ -91,9 +92,9 @@ def demo(
     run_demo(out, seed, all, series)
 
 
-@app.command
+@app.command(usage="Usage: tidegate forecast [OPTIONS] FILE")
 def forecast(
-    file: str,
+    file: str | None = None,
     /,
     *,
     horizon: Count | None = None,
@@ -114,9 +115,10 @@ def forecast(
     tune: Count | None = None,
     storage: Annotated[str | None, Parameter(group=_CLUSTER)] = None,
     ray: Annotated[
-        tuple[str, ...] | None, Parameter(group=_CLUSTER, consume_multiple=(0, 1))
+        tuple[str, ...] | None, Parameter(group=_CLUSTER, consume_multiple=(0, 2))
     ] = None,
     workers: Annotated[Count | None, Parameter(group=_CLUSTER)] = None,
+    gpus: Annotated[bool, Parameter(group=_CLUSTER)] = False,
     tensorboard: Annotated[Path | None, Parameter(group=_RESULTS)] = None,
     resume: Annotated[bool, Parameter(group=_TROUBLE)] = False,
     out: Folder = Path("tidegate-forecast"),
@@ -150,17 +152,19 @@ def forecast(
         storage: Where the search of --tune is kept instead: a file, or the address of a database
             that several machines search with together, postgresql+psycopg://user@host/name.
         ray: Train and forecast a folder on the Ray cluster at this address; without one, on that
-            of this machine, or on this machine alone (needs ray).
+            of this machine, or on this machine alone (needs ray). FILE may follow the address.
         workers: With --ray, how many machines or processes are to train, at most.
+        gpus: With --ray, train on the GPUs of the cluster.
         tensorboard: A folder for the losses, as TensorBoard reads them.
         resume: Go on with a folder where a run of the same command ended or was killed.
         out: The folder for the forecasts, the model and the picture.
     """
+    source, address = _source_and_address(file, *(ray or ()))
     from ._commands.forecast import Request, run_forecast
 
     run_forecast(
         Request(
-            source=file,
+            source=source,
             out=out,
             horizon=horizon,
             model=model,
@@ -182,10 +186,23 @@ def forecast(
             tensorboard=tensorboard,
             resume=resume,
             ray=ray is not None,
-            address=ray[0] if ray else None,
+            address=address,
             workers=workers,
+            gpus=gpus,
         )
     )
+
+
+def _source_and_address(file: str | None, *after_ray: str) -> tuple[str, str | None]:
+    """FILE --ray [ADDRESS], or --ray [ADDRESS] FILE."""
+    words = list(after_ray)
+    if file is None and words:
+        file = words.pop()
+    if file is None:
+        raise InputError("say which file to forecast: tidegate forecast sales.csv --horizon 12")
+    if len(words) > 1:
+        raise InputError(f"--ray takes one address, got {' and '.join(words)}")
+    return file, words[0] if words else None
 
 
 language = App(

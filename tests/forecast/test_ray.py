@@ -51,7 +51,7 @@ def sales(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, sales):
     """A model that one process trained, and its diary."""
-    from ray_team import Accident, Forecaster
+    from small_team import Accident, Forecaster
 
     path = tmp_path_factory.mktemp("alone") / "diary.txt"
     model = Forecaster.small(Accident(str(path))).fit(sales)
@@ -62,7 +62,7 @@ def alone(tmp_path_factory, sales):
 def test_a_killed_worker_costs_one_interval_and_the_model_is_that_of_one_process(
     tmp_path, cluster, sales, alone
 ):
-    from ray_team import Accident, Forecaster
+    from small_team import Accident, Forecaster
     from team_cases import (
         diary,
         require_one_interval_lost,
@@ -125,6 +125,20 @@ def test_what_cannot_be_learnt_from_is_said_once(tmp_path, cluster):
         small_forecaster().fit(ray.data.from_items([{"unique_id": "a", "ds": 1}]))
     with pytest.raises(ValueError, match="workers must be at least 1"):
         fit(small_forecaster(), short, workers=0)
+    with pytest.raises(InputError, match="the Ray cluster has no GPU"):
+        fit(small_forecaster(), short, gpus=True)
+
+
+def test_there_is_a_worker_on_each_machine_or_on_each_gpu(monkeypatch):
+    from tidegate.forecast.ray import _scale
+
+    machines = [{"CPU": 8, "GPU": 2}, {"CPU": 4}, {"CPU": 16, "GPU": 4}, {"GPU": 0.5}]
+    nodes = [{"Alive": True, "Resources": each} for each in machines]
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 9}}])
+    assert _scale(None, False) == {"num_workers": 3, "resources_per_worker": {"CPU": 8}}
+    assert _scale(1, False) == {"num_workers": 1, "resources_per_worker": {"CPU": 16}}
+    assert _scale(None, True) == {"num_workers": 6, "use_gpu": True}
+    assert _scale(5, True) == {"num_workers": 5, "use_gpu": True}
 
 
 def test_the_command_trains_and_forecasts_on_the_cluster(tmp_path, cluster, sales, alone, capsys):

@@ -1,14 +1,20 @@
 """Processes that `torchrun` starts train one network, as one process would, through accidents."""
 
 import os
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from folder_cases import EVERY, command, many_series, write_folder, written
+from folder_cases import command, many_series, write_folder, written
+from team_cases import (
+    diary,
+    require_one_interval_lost,
+    require_same_weights,
+    require_shared_reads,
+)
 from tidegate.forecast import GRUForecaster
 from tidegate.forecast._team import Alone, share
 
@@ -16,8 +22,6 @@ torch = pytest.importorskip("torch")
 needs_distributed = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch has no distributed"
 )
-# Measured after 600 steps: 2e-7 of weights up to 3, and 1e-7 of forecasts.
-WEIGHTS, FORECASTS = 1e-5, 1e-4
 
 
 def run(out: Path, folder: Path, processes: int, killed_at: int) -> str:
@@ -28,7 +32,6 @@ def run(out: Path, folder: Path, processes: int, killed_at: int) -> str:
         *("--horizon", 6, "--resume", "--out", out),
         script=Path(__file__).parents[1] / "small_team.py",
         processes=processes,
-        restarts=3,
         variables={"DIARY": str(out.with_suffix(".txt")), "KILLED_AT": str(killed_at)},
     )
     printed, messages = process.communicate()
@@ -36,40 +39,42 @@ def run(out: Path, folder: Path, processes: int, killed_at: int) -> str:
     return printed.replace(str(out), "OUT")
 
 
-def diary(out: Path, what: str) -> list[list[str]]:
-    """Of each line on this, the process and the words."""
-    lines = [line.split() for line in out.with_suffix(".txt").read_text().splitlines()]
-    return [[rank, *words] for rank, kind, *words in lines if kind == what]
-
-
 @needs_distributed
 def test_two_processes_and_a_killed_one_make_the_model_of_one(tmp_path):
     folder = write_folder(tmp_path / "sales", many_series(), files=4, group=100)
     alone, team = tmp_path / "alone", tmp_path / "team"
     said = run(alone, folder, 1, 0)
-    steps = diary(alone, "step")
+    book = alone.with_suffix(".txt")
+    steps = diary(book, "step")
     assert run(team, folder, 2, killed_at=len(steps) - 3) == said, "both printed, or other things"
-
-    repeated = Counter(map(tuple, diary(team, "step"))) - Counter(
-        (rank, *rest) for _, *rest in steps for rank in "01"
-    )
-    assert diary(team, "killed") == [["1"]]
-    for rank in "01":
-        mine = sum(count for (of, *_), count in repeated.items() if of == rank)
-        assert 0 < mine <= EVERY, "more was lost than lies between two checkpoints"
-
-    reads = Counter(map(tuple, diary(team, "read")))
-    assert {count for _, count in reads.items()} == {2}, "read at the start and after the accident"
-    assert sorted(lot for _, *lot in reads) == sorted(lot for _, *lot in diary(alone, "read"))
-    assert len({rank for rank, *_ in reads}) == 2, "one process read everything"
-
-    models = [GRUForecaster.load(out / "model.safetensors") for out in (alone, team)]
-    states = [model.networks_[0].state_dict() for model in models]
-    for name, tensor in states[0].items():
-        torch.testing.assert_close(states[1][name], tensor, rtol=WEIGHTS, atol=WEIGHTS)
-    expected, found = (written(out / "forecast") for out in (alone, team))
-    pd.testing.assert_frame_equal(found, expected, rtol=FORECASTS)
+    require_one_interval_lost(team.with_suffix(".txt"), steps)
+    require_shared_reads(team.with_suffix(".txt"), book)
+    models = [GRUForecaster.load(out / "model.safetensors") for out in (team, alone)]
+    require_same_weights(*models)
+    # Measured after 600 steps: 1e-7 of their size.
+    found, expected = (written(out / "forecast") for out in (team, alone))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
     assert sorted(os.listdir(team)) == ["forecast", "model.safetensors"]
+
+
+@needs_distributed
+def test_processes_that_start_again_meet_where_others_were_before():
+    from tidegate.forecast._together import _name_of_start
+
+    store = torch.distributed.HashStore()
+    names = set()
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            found = set(pool.map(lambda rank: _name_of_start(store, rank, 3), range(3)))
+        assert len(found) == 1
+        names |= found
+    assert len(names) == 3
+
+
+def test_on_another_device_it_learns_the_same():
+    program = command(script=Path(__file__).parents[1] / "another_device.py")
+    printed, messages = program.communicate()
+    assert printed == "the same\n", messages
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -46,6 +46,7 @@ class Request:
     ray: bool = False
     address: str | None = None
     workers: int | None = None
+    gpus: bool = False
     storage: str | None = None
 
     @property

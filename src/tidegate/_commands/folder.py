@@ -95,7 +95,7 @@ def _fit_of(model: GRUForecaster, request: Request) -> Callable[..., Any]:
         return model.fit
     from ..forecast.ray import fit
 
-    return partial(fit, model, workers=request.workers)
+    return partial(fit, model, workers=request.workers, gpus=request.gpus)
 
 
 def _require_same_arguments(model: GRUForecaster, path: Path) -> None:

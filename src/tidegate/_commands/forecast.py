@@ -38,6 +38,8 @@ def run_forecast(request: Request) -> None:
     require_writable(request.out)
     if request.storage is not None and request.tune is None:
         raise InputError("--storage keeps a search, and --tune N asks for one")
+    if not request.ray and (request.gpus or request.workers is not None):
+        raise InputError("--workers and --gpus are those of a Ray cluster, and --ray asks for one")
     if is_many(request.source):
         from .folder import run_folder
 

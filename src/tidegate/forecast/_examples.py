@@ -32,6 +32,11 @@ class Examples:
         inputs = tuple(tensor[which] for tensor in self.inputs)
         return Examples(inputs, self.truth[which], self.weight[which])
 
+    def to(self, device: str) -> Examples:
+        """The same windows on another device."""
+        inputs = tuple(tensor.to(device) for tensor in self.inputs)
+        return Examples(inputs, self.truth.to(device), self.weight.to(device))
+
     @classmethod
     def joined(cls, several: Sequence[Examples]) -> Examples:
         """All of them, one after the other."""

@@ -279,15 +279,16 @@ class _Work:
         shape = (settings.steps, plan.batch_size)
         order = torch.from_numpy(generator.integers(sum(counts), size=shape)) - first
         weights = np.concatenate(team.gather(examples.weight.numpy()))
-        cost = _Cost(plan, float(np.quantile(weights, _HEAVIEST)))
+        cost = _Cost(plan, float(np.quantile(weights, _HEAVIEST)), team.device)
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
-            network = Network(plan.shape)
+            network = Network(plan.shape).to(team.device)
         answering = team.wrap(network)
+        there = None if validation is None else validation.to(team.device)
 
         def loss(step: int) -> Tensor:
             mine = order[step][(order[step] >= 0) & (order[step] < len(examples))]
-            return team.mean(*cost(answering, examples.rows(mine)))
+            return team.mean(*cost(answering, examples.rows(mine).to(team.device)))
 
         def validate(held_out: Examples) -> float:
             sum_of, weight = cost(network, held_out)
@@ -297,7 +298,7 @@ class _Work:
             network,
             loss,
             settings,
-            validate=None if validation is None else lambda: validate(validation),
+            validate=None if there is None else lambda: validate(there),
             progress=watch.tell(number),
             checkpoint=watch.files(number),
             resume=watch.resume,
@@ -305,14 +306,14 @@ class _Work:
             writes=not team.rank,
         )
         watch.done += len(history.losses)
-        return network, history
+        return network.cpu(), history
 
 
 class _Cost:
     """What answers to some windows cost: the weighted sum over all values, and their weight."""
 
-    def __init__(self, plan: Plan, heaviest: float):
-        self.quantiles = torch.tensor(plan.quantiles, dtype=torch.float32)
+    def __init__(self, plan: Plan, heaviest: float, device: str):
+        self.quantiles = torch.tensor(plan.quantiles, dtype=torch.float32).to(device)
         self.heaviest = heaviest
 
     def __call__(self, network: nn.Module, some: Examples) -> tuple[Tensor, Tensor]:

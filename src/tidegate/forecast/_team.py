@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 class Alone:
     """One process, which has everything."""
 
-    rank, size = 0, 1
+    rank, size, device = 0, 1, "cpu"
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network as it is to be called in training."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ._team import Alone
+
+# Seconds between two looks for processes that are still to come.
+_PAUSE = 0.01
 
 
 class Together(Alone):
@@ -17,6 +23,8 @@ class Together(Alone):
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        if dist.get_backend() == "nccl":
+            self.device = f"cuda:{torch.cuda.current_device()}"
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Gradients become the mean over the processes."""
@@ -30,7 +38,7 @@ class Together(Alone):
 
     def first(self, value: float) -> float:
         """The number as the first process has it, so that all decide alike."""
-        held = torch.tensor([value], dtype=torch.float64)
+        held = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.broadcast(held, 0)
         return held.item()
 
@@ -48,5 +56,32 @@ def join(connect: bool) -> Alone:
     if not dist.is_available():
         return Alone()
     if connect and not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return Together() if dist.is_initialized() and dist.get_world_size() > 1 else Alone()
+        store, rank, size = next(rendezvous("env://"))
+        store = dist.PrefixStore(_name_of_start(store, rank, size), store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    if not dist.is_initialized():
+        return Alone()
+    return Together() if dist.get_world_size() > 1 or dist.get_backend() == "nccl" else Alone()
+
+
+def _name_of_start(store: dist.Store, rank: int, size: int) -> str:
+    """A name on which the processes of one start agree.
+
+    What `torchrun` starts again after an accident finds its store as it was, with the addresses of
+    the processes before (pytorch#135712). So each makes a name of its own, and the first answers
+    the names that it finds with its own, until each of the others has taken it from there.
+    """
+    mine = uuid4().hex
+    if rank:
+        store.set(f"tidegate/process/{rank}", mine)
+        start = store.get(f"tidegate/answer/{mine}").decode()
+        store.set(f"tidegate/{start}/{rank}", "")
+        return start
+    missing = set(range(1, size))
+    while missing:
+        for other in missing:
+            name = store.get(f"tidegate/process/{other}").decode()
+            store.set(f"tidegate/answer/{name}", mine)
+        time.sleep(_PAUSE)
+        missing = {other for other in missing if not store.check([f"tidegate/{mine}/{other}"])}
+    return mine

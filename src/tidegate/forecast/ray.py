@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import ray
 import ray.data
@@ -72,6 +72,7 @@ def fit(
     source: str | os.PathLike[str] | ray.data.Dataset,
     *,
     workers: int | None = None,
+    gpus: bool = False,
     progress: Told | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -86,7 +87,8 @@ def fit(
         model: a forecaster; it becomes the fitted one.
         source: a folder of Parquet files or its address, which all machines must see; or a dataset,
             its rows in any order.
-        workers: at most so many; one on each machine when not given.
+        workers: at most so many; one on each machine, or on each GPU, when not given.
+        gpus: learn on GPUs, which exchange gradients by NCCL, and not on processors.
         progress: called now and then, with what `GRUForecaster.fit` tells.
         checkpoint: where to keep the state of the fit, on a file system that all machines see. On
             several machines, a worker that is lost costs the whole training without it.
@@ -110,7 +112,7 @@ def fit(
         lots = _for_all(source)
     with _kept(checkpoint, resume) as kept, _telling(progress) as tell:
         found = _train(
-            {"model": model, "lots": lots, "kept": kept, "skip": skip, "tell": tell}, workers
+            {"model": model, "lots": lots, "kept": kept, "skip": skip, "tell": tell}, workers, gpus
         )
     if isinstance(found, Exception):
         raise found
@@ -118,7 +120,7 @@ def fit(
     return model
 
 
-def _train(task: _Task, workers: int | None) -> GRUForecaster | Exception:
+def _train(task: _Task, workers: int | None, gpus: bool) -> GRUForecaster | Exception:
     """What the first of the workers found; where one is lost, those that are left begin again."""
     # Here alone: who forecasts needs no torch.
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -126,11 +128,7 @@ def _train(task: _Task, workers: int | None) -> GRUForecaster | Exception:
 
     lost = 0
     while True:
-        machines = _processors()
-        count = min(workers or len(machines), sum(machines))
-        scaling = ScalingConfig(
-            num_workers=count, resources_per_worker={"CPU": _most_each(machines, count)}
-        )
+        scaling = ScalingConfig(**_scale(workers, gpus))
         with _notes_of_ray(task["kept"]) as notes:
             trainer = TorchTrainer(
                 _learn,
@@ -193,7 +191,7 @@ def run_parts(
     """
     if not numbers:
         return
-    processors = sum(_processors())
+    processors = sum(_each_machine_has("CPU"))
     for_all = replace(
         job,
         model=_for_all(job.model),
@@ -244,10 +242,14 @@ class _Task(TypedDict):
 
 def _learn(config: dict[str, _Task]) -> GRUForecaster | Exception:
     """Learn as one of the team. What the data are to blame for is not tried again."""
+    import torch
     from ray.train import get_context
+    from ray.train.torch import get_device
 
     from ._fit import Watch
 
+    if get_device().type == "cuda":
+        torch.cuda.set_device(get_device())
     task, first = config["task"], not get_context().get_world_rank()
     model, lots = task["model"], task["lots"]
     watch = Watch(task["tell"] if first else None, task["kept"], resume=True)
@@ -258,11 +260,24 @@ def _learn(config: dict[str, _Task]) -> GRUForecaster | Exception:
         return error
 
 
-def _processors() -> list[int]:
-    """How many each machine has that has any."""
-    machines = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+def _scale(workers: int | None, gpus: bool) -> dict[str, Any]:
+    """How many workers, at most so many, and what each has, as Ray Train takes it."""
+    if gpus:
+        count = sum(_each_machine_has("GPU"))
+        return {"num_workers": min(workers or count, count), "use_gpu": True}
+    machines = _each_machine_has("CPU")
+    count = min(workers or len(machines), sum(machines))
+    return {
+        "num_workers": count,
+        "resources_per_worker": {"CPU": _most_each(machines, count)},
+    }
+
+
+def _each_machine_has(what: Literal["CPU", "GPU"]) -> list[int]:
+    """How many processors or GPUs each machine has that has any."""
+    machines = [node["Resources"].get(what, 0) for node in ray.nodes() if node["Alive"]]
     if not any(count >= 1 for count in machines):
-        raise InputError("the Ray cluster has no processor")
+        raise InputError(f"the Ray cluster has no {what}")
     return [int(count) for count in machines if count >= 1]
 
 
@@ -291,7 +306,7 @@ def _kept(checkpoint: str | os.PathLike[str] | None, resume: bool) -> Iterator[P
         for old in path.parent.glob(f"{path.name}.*") if not resume else ():
             old.unlink()
         yield path
-    elif len(_processors()) == 1:
+    elif len(_each_machine_has("CPU")) == 1:
         with TemporaryDirectory() as folder:
             yield Path(folder, "training")
     else:
