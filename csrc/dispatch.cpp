@@ -122,11 +122,12 @@ constexpr double heavy_weights = 8e6;      // bytes of weight_hh
 constexpr index few_rows = 16;             // of a thread
 
 // Where other processes want the cores, the thread waited for is often not running, and each step
-// waits for the scheduler. After a call that met this, small steps are taken by one thread for a
-// while; the result is the same to the bit.
+// waits for the scheduler. After a call that took longer than one thread would have, small steps
+// are taken by one for ten times what was lost: a wait by chance costs little, a neighbour that
+// stays a tenth. The result is the same to the bit.
 constexpr double too_small_when_crowded = 4e6;  // flops of a step
-constexpr double crowded_wait = 1e-3;  // seconds of a call
-constexpr std::chrono::milliseconds crowded_for{500};
+constexpr double crowded_for = 10;              // times what was lost,
+constexpr double crowded_most = 2;              // and seconds at most
 using Clock = std::chrono::steady_clock;
 std::atomic<Clock::rep> crowded_until{0};
 
@@ -150,12 +151,19 @@ Split choose_split(const Call<T>& c, int threads) {
   return {int(std::min<index>(threads, c.batch)), false};
 }
 
-void notice_crowd(const std::vector<Slice>& slices) {
-  double waited = 0;
-  for (const Slice& slice : slices) waited += slice.by_units ? slice.waited : 0;
-  if (waited > crowded_wait)
-    crowded_until.store((Clock::now() + crowded_for).time_since_epoch().count(),
-                        std::memory_order_relaxed);
+void notice_crowd(const std::vector<Slice>& slices, Clock::time_point begin) {
+  const double ranks = double(slices.size());
+  if (!slices[0].by_units) return;
+  using Seconds = std::chrono::duration<double>;
+  const auto now = Clock::now();
+  const double took = Seconds(now - begin).count();
+  double waited = 0;  // of all ranks but the one that was waited for
+  for (const Slice& slice : slices) waited += slice.waited;
+  const double lost = took - ranks * (took - waited / (ranks - 1));
+  if (lost <= 0) return;
+  const Seconds rest(std::min(crowded_for * lost, crowded_most));
+  const auto until = now + std::chrono::duration_cast<Clock::duration>(rest);
+  crowded_until.store(until.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 // The rows of a call, longest first, and the slices that share them.
@@ -267,12 +275,13 @@ void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared
     kernel(calls[d], shares[d].slices[rank], Arena{memory + own_at[d][rank], 0},
            Arena{memory + common_at[d], 0});
   };
+  const auto begin = Clock::now();
   if (side_by_side)
     in_parallel(ranks[0] + ranks[1],
                 [&](int i) { i < ranks[0] ? work(0, i) : work(1, i - ranks[0]); });
   else
     for (int d = 0; d < directions; ++d) in_parallel(ranks[d], [&](int i) { work(d, i); });
-  for (int d = 0; d < directions; ++d) notice_crowd(shares[d].slices);
+  for (int d = 0; d < directions; ++d) notice_crowd(shares[d].slices, begin);
 }
 
 }  // namespace

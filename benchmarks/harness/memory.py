@@ -36,13 +36,16 @@ def held() -> int:
 
 
 def kept_by(call: Callable[[], object]) -> int:
-    """Bytes that the result of a call keeps alive, itself included, after a call to warm up."""
-    call()
+    """Bytes that the result of a call keeps alive, itself included.
+
+    The result of a call before lives on meanwhile, so that its memory cannot serve again unseen.
+    """
+    first = call()
     gc.collect()
     before = held()
-    result = call()
+    second = call()
     bytes_held = held() - before
-    del result
+    del first, second
     return bytes_held
 
 
