@@ -602,31 +602,27 @@ inline void product(const Panels<float, Int8Pair>& w, index v0, index v1, index 
   }
 }
 
-// sum += x' d over cells: `rows` neighbouring inputs x[cell][m] by `vectors` vectors of d. Blocks of
-// cells are summed apart, so that the rounding error does not grow with their number.
+// sum += x' d over a block of cells: `rows` neighbouring inputs x[cell][m] by `vectors` vectors of d.
 template <class T, int rows, int vectors>
 TIDEGATE_INLINE void outer_tile(index cells, const T* const* x, index m, const T* d, index d_row,
                                 T* sum, index sum_row) {
-  for (index cell = 0; cell < cells;) {
-    const index end = cells - cell < cell_block ? cells : cell + cell_block;
-    Vec<T> acc[rows][vectors];
-    TIDEGATE_UNROLLED(i, 0, rows)
-    TIDEGATE_UNROLLED(v, 0, vectors) acc[i][v] = Vec<T>{};
-    for (; cell < end; ++cell, d += d_row) {
-      const T* in = x[cell] + m;
-      Vec<T> column[vectors];
-      TIDEGATE_UNROLLED(v, 0, vectors) column[v] = load(d + v * lanes<T>);
-      TIDEGATE_UNROLLED(i, 0, rows) {
-        const Vec<T> value = broadcast(in[i]);
-        TIDEGATE_UNROLLED(v, 0, vectors)
-        acc[i][v] = fma(value, column[v], acc[i][v]);
-      }
+  Vec<T> acc[rows][vectors];
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) acc[i][v] = Vec<T>{};
+  for (index cell = 0; cell < cells; ++cell, d += d_row) {
+    const T* in = x[cell] + m;
+    Vec<T> column[vectors];
+    TIDEGATE_UNROLLED(v, 0, vectors) column[v] = load(d + v * lanes<T>);
+    TIDEGATE_UNROLLED(i, 0, rows) {
+      const Vec<T> value = broadcast(in[i]);
+      TIDEGATE_UNROLLED(v, 0, vectors)
+      acc[i][v] = fma(value, column[v], acc[i][v]);
     }
-    TIDEGATE_UNROLLED(i, 0, rows)
-    TIDEGATE_UNROLLED(v, 0, vectors) {
-      T* out = sum + i * sum_row + v * lanes<T>;
-      store(out, load(out) + acc[i][v]);
-    }
+  }
+  TIDEGATE_UNROLLED(i, 0, rows)
+  TIDEGATE_UNROLLED(v, 0, vectors) {
+    T* out = sum + i * sum_row + v * lanes<T>;
+    store(out, load(out) + acc[i][v]);
   }
 }
 
@@ -637,15 +633,27 @@ void outer_rows(index n, index cells, const T* const* x, index m, const T* d, in
   if constexpr (rows > 1) outer_rows<T, vectors, rows - 1>(n, cells, x, m, d, d_row, sum, sum_row);
 }
 
+// Blocks of cells are summed apart, so that the rounding error does not grow with their number. Where
+// rows of d lie far apart, and so meet in a few cache sets, those of a block are first put side by side.
 template <class T, int vectors>
 void outer_panel(index cells, const T* const* x, index inputs, const T* d, index d_row, T* sum,
                  index sum_row) {
   constexpr int most = tile_rows(vectors);
+  constexpr index far = 2048 / sizeof(T), near_row = vectors * lanes<T>;
   const index blocks = ceil_div(inputs, most);
-  for (index b = 0, m = 0; b < blocks; ++b) {
-    const index n = inputs / blocks + (b < inputs % blocks);
-    outer_rows<T, vectors, most>(n, cells, x, m, d, d_row, sum + m * sum_row, sum_row);
-    m += n;
+  alignas(64) T near[cell_block * near_row];
+  for (index cell = 0; cell < cells; cell += cell_block, d += cell_block * d_row) {
+    const index count = cells - cell < cell_block ? cells - cell : cell_block;
+    if (d_row > far)
+      for (index i = 0; i < count; ++i)
+        for (index v = 0; v < near_row; v += lanes<T>)
+          store(near + i * near_row + v, load(d + i * d_row + v));
+    for (index b = 0, m = 0; b < blocks; ++b) {
+      const index n = inputs / blocks + (b < inputs % blocks);
+      outer_rows<T, vectors, most>(n, count, x + cell, m, d_row > far ? near : d,
+                                   d_row > far ? near_row : d_row, sum + m * sum_row, sum_row);
+      m += n;
+    }
   }
 }
 
