@@ -7,48 +7,48 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from folder_cases import command, many_series, write_folder, written
+from small_team import Accident, Forecaster
 from team_cases import (
     diary,
     require_one_interval_lost,
     require_same_weights,
     require_shared_reads,
 )
+from tidegate._commands import folder
+from tidegate.cli import main
 from tidegate.forecast import GRUForecaster
 from tidegate.forecast._team import Alone, share
 
-torch = pytest.importorskip("torch")
 needs_distributed = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch has no distributed"
 )
 
 
-def run(out: Path, folder: Path, processes: int, killed_at: int) -> str:
-    """What the command printed, with small forecasters."""
+@needs_distributed
+def test_two_processes_and_a_killed_one_make_the_model_of_one(tmp_path, monkeypatch, capsys):
+    sales = write_folder(tmp_path / "sales", many_series(), files=4, group=100)
+    alone, team = tmp_path / "alone", tmp_path / "team"
+    book, books = (out.with_suffix(".txt") for out in (alone, team))
+    arguments = ["forecast", str(sales), "--horizon", "6", "--resume", "--out"]
+    monkeypatch.setattr(folder, "new_model", lambda request: Forecaster.small(Accident(str(book))))
+    assert main([*arguments, str(alone)]) == 0
+    steps = diary(book, "step")
     process = command(
-        "forecast",
-        folder,
-        *("--horizon", 6, "--resume", "--out", out),
+        *arguments,
+        team,
         script=Path(__file__).parents[1] / "small_team.py",
-        processes=processes,
-        variables={"DIARY": str(out.with_suffix(".txt")), "KILLED_AT": str(killed_at)},
+        processes=2,
+        variables={"DIARY": str(books), "KILLED_AT": str(len(steps) - 3)},
     )
     printed, messages = process.communicate()
     assert process.returncode == 0, messages
-    return printed.replace(str(out), "OUT")
-
-
-@needs_distributed
-def test_two_processes_and_a_killed_one_make_the_model_of_one(tmp_path):
-    folder = write_folder(tmp_path / "sales", many_series(), files=4, group=100)
-    alone, team = tmp_path / "alone", tmp_path / "team"
-    said = run(alone, folder, 1, 0)
-    book = alone.with_suffix(".txt")
-    steps = diary(book, "step")
-    assert run(team, folder, 2, killed_at=len(steps) - 3) == said, "both printed, or other things"
-    require_one_interval_lost(team.with_suffix(".txt"), steps)
-    require_shared_reads(team.with_suffix(".txt"), book)
+    said = capsys.readouterr().out.replace(str(alone), str(team))
+    assert printed == said, "both printed, or other things"
+    require_one_interval_lost(books, steps)
+    require_shared_reads(books, book)
     models = [GRUForecaster.load(out / "model.safetensors") for out in (team, alone)]
     require_same_weights(*models)
     # Measured after 600 steps: 1e-7 of their size.
