@@ -27,7 +27,7 @@ class Examples:
         """How many windows."""
         return len(self.truth)
 
-    def rows(self, which: Tensor) -> Examples:
+    def rows(self, which: Tensor | slice) -> Examples:
         """Some of the windows."""
         inputs = tuple(tensor[which] for tensor in self.inputs)
         return Examples(inputs, self.truth[which], self.weight[which])

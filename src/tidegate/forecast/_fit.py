@@ -284,15 +284,15 @@ class _Work:
             torch.manual_seed(settings.seed)
             network = Network(plan.shape).to(team.device)
         answering = team.wrap(network)
-        there = None if validation is None else validation.to(team.device)
+        mine = slice(team.rank, None, team.size)
+        there = None if validation is None else validation.rows(mine).to(team.device)
 
         def loss(step: int) -> Tensor:
-            mine = order[step][(order[step] >= 0) & (order[step] < len(examples))]
-            return team.mean(*cost(answering, examples.rows(mine).to(team.device)))
+            some = order[step][(order[step] >= 0) & (order[step] < len(examples))]
+            return team.mean(*cost(answering, examples.rows(some).to(team.device)))
 
         def validate(held_out: Examples) -> float:
-            sum_of, weight = cost(network, held_out)
-            return team.first((sum_of / weight).item())
+            return team.first(team.mean(*cost(network, held_out)).item())
 
         history = train(
             network,
