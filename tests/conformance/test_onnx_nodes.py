@@ -14,7 +14,8 @@ from onnx import numpy_helper
 from helpers import assert_matches
 from tidegate.export import from_onnx_model
 
-NAMES = ["defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional"]
+FIRST = "defaults", "with_initial_bias", "seq_length", "batchwise"
+LATER = "reverse", "bidirectional"  # which onnx 1.17 does not have yet
 
 
 @functools.cache
@@ -32,11 +33,13 @@ def cases():
 
 
 def test_none_is_left_out():
-    assert sorted(cases()) == sorted(NAMES)
+    assert {*FIRST} <= cases().keys() <= {*FIRST, *LATER}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*FIRST, *LATER])
 def test_node(name):
+    if name in LATER and name not in cases():
+        pytest.skip("a later onnx has it")
     model = onnx.ModelProto()
     model.CopyFrom(cases()[name].model)
     ((inputs, outputs),) = cases()[name].data_sets
