@@ -17,12 +17,13 @@ from .._series.bands import column_names, quantiles_of, stretch
 from .._series.derived import Derived
 from .._series.model import Model, Source
 from .._series.paths import draw_paths
-from .._series.scale import unscale
+from .._series.scale import Scaling, unscale
+from .._series.shape import Shape
 from .._series.windows import Origins
 from ..data import Panel, read_table
 from ..data._parquet import is_many
 from ..errors import InputError
-from ..train import History, Progress
+from ..train import History, Progress, Settings
 from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
@@ -31,7 +32,7 @@ from ._frames import NAME, as_frame, head, quantile_columns
 from ._looked_into import look_into
 from ._lots import FolderLots, Lots
 from ._network import CELLS, Network
-from ._plan import Plan, make_plan
+from ._plan import HEAD, TAIL, Plan, context_of
 from ._reading import Reading
 from ._sample import gather_lessons, read_sample
 from ._saved import read_forecaster, write_forecaster
@@ -558,7 +559,35 @@ class GRUForecaster(Estimator):
         return Suggestion(**chosen)
 
     def _plan(self, panel: Panel) -> Plan:
-        return make_plan(self, panel)
+        sizes = self.suggestion_
+        layout = self.derived_.learn_layout(panel, self.horizon)
+        return Plan(
+            scaling=Scaling(
+                horizon=self.horizon,
+                season_length=sizes.season_length,
+                context=context_of(sizes),
+                input_length=sizes.input_length,
+                log=self.log,
+                season=self.season,
+                trend=self.trend,
+            ),
+            layout=layout,
+            shape=Shape.of(
+                layout,
+                self.horizon,
+                len(self.levels),
+                sizes.hidden_size,
+                sizes.num_layers,
+                HEAD,
+                min(TAIL, sizes.input_length),
+                self.cell,
+            ),
+            quantiles=tuple(quantiles_of(self.levels).tolist()),
+            trust=self.trust,
+            members=self.members,
+            batch_size=self.batch_size,
+            settings=Settings(sizes.steps, learning_rate=self.learning_rate, seed=self.seed),
+        )
 
     def _check_calendar(self, panel: Panel) -> None:
         if panel.frequency.season_length != self.frequency_.season_length:
