@@ -82,6 +82,13 @@ def test_a_frame_without_ids_is_one_series():
     assert len(panel) == 1
 
 
+@pytest.mark.parametrize("df", [np.arange(5.0), [1.0, 2.0], None], ids=["array", "list", "None"])
+def test_what_is_no_frame_is_refused(df):
+    kind = type(df).__name__
+    with pytest.raises(TypeError, match=f"a frame of pandas, polars or pyarrow, got {kind}"):
+        Panel.from_frame(df)
+
+
 def test_other_column_names():
     df = two_shops().rename(columns={"unique_id": "shop", "ds": "month", "y": "sold"})
     panel = Panel.from_frame(df, id_col="shop", time_col="month", target_col="sold")

@@ -70,9 +70,11 @@ def test_irregular_time_stamps_are_taken_as_they_come():
     assert "time stamps are off every calendar; they are taken as they come" in panel.notes[0]
     np.testing.assert_array_equal(panel.times[0], np.asarray(stamps, "datetime64[ns]"))
     assert Frequency.parse(panel.frequency.name) == panel.frequency
-    median = np.median(np.diff(panel.times[0]).astype(np.int64))
+    minute = 60 * 10**9
+    median = np.median(np.diff(panel.times[0]).astype(np.int64)) / minute
+    assert panel.frequency.words == f"irregular, usually every {round(median)} minutes"
     ahead = np.diff(panel.frequency.next(panel.times[0][-1], 5)).astype(np.int64)
-    np.testing.assert_array_equal(ahead, np.full(4, int(median)))
+    np.testing.assert_array_equal(ahead, np.full(4, round(median) * minute))
 
 
 def test_irregular_can_be_asked_for():

@@ -68,6 +68,25 @@ def test_whatever_comes_finite_numbers_go_to_the_network(history):
         assert np.isfinite(unscale(np.full((3, 5), 3.0), scaled)).all()
 
 
+def test_what_was_never_negative_is_not_forecast_to_be_unless_it_is_asked_for():
+    rng = np.random.default_rng(0)
+    history = np.stack([rng.poisson(0.3, 64), rng.poisson(0.3, 64) - 1.0, np.zeros(64)])
+    history[1, 0] = -1
+    low = np.full((3, 5), -50.0)
+    forecast = unscale(low, scale(history, SCALING))
+    assert (forecast[[0, 2]] == 0).all()
+    assert (forecast[1] < 0).all()
+    assert (unscale(low, scale(history, PLAIN))[:2] < 0).all()
+
+
+def test_one_value_says_nothing_of_how_it_will_move():
+    history = np.full((2, 64), np.nan)
+    history[:, -1] = 7, -7
+    low, high = (unscale(np.full((2, 5), side), scale(history, SCALING)) for side in (-1.0, 1.0))
+    assert (low < history[:, -1:]).all()
+    assert (high > history[:, -1:]).all()
+
+
 def test_what_never_moved_is_forecast_to_stay():
     history = np.array([np.full(64, 3.5), np.zeros(64), np.full(64, -2.0)])
     forecast = unscale(np.ones((3, 5)), scale(history, SCALING))

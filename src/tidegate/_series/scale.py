@@ -31,12 +31,15 @@ _AVERAGED = 4
 
 # The scale of a history is at least this share of its unit: what moves less stands still.
 _LEAST_SCALE = 0.01
+# That of a history of one value.
+_UNKNOWN_SCALE = 0.1
 # Residuals beyond this many scales are outliers or breaks; the network sees them cut.
 _LARGEST_INPUT = 20.0
 # A future value below this share of the unit counts as this when logarithms are learnt.
 _LEAST_SHARE = 1e-4
 # exp() of more is no forecast but an overflow.
 _LARGEST_LOG = 300.0
+_LARGEST = np.finfo(np.float64).max
 # A trend that goes on without logarithms may lower a positive series to this share of its level.
 _LOWEST = 0.1
 # Steps of history that smoothing looks back over; the smallest rate has forgotten older ones.
@@ -52,7 +55,8 @@ class Scaling:
         season_length: steps in a season; 1 for none.
         context: steps of history from which level, scale and season are worked out.
         input_length: steps of history that the network reads.
-        log: take logarithms of histories that are positive throughout.
+        log: take logarithms of histories that are positive throughout, and forecast those that
+            were never negative as never negative.
         season: remove the seasonal indices and put them back.
         trend: let the level drift, along half of the linear trend and damped trends.
     """
@@ -78,6 +82,7 @@ class Scaled(NamedTuple):
     scale: np.ndarray  # (rows,): the size of one residual
     weight: np.ndarray  # (rows,): what an error of one residual costs
     unit: np.ndarray  # (rows,)
+    lowest: np.ndarray  # (rows,): no forecast is below; 0 where the history never was
     log: np.ndarray  # (rows,): whether logarithms were taken
 
 
@@ -124,10 +129,11 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
         candidates=_cut(distances),
         base=base,
         last=(_last_value(z)[:, None] - base) / size[:, None],
-        # What never moved is forecast to stay.
-        scale=np.where(smoothed.error > 0, size, 0.0),
+        # What never moved is forecast to stay; how one value will move, nobody knows.
+        scale=np.where(smoothed.error > 0, size, np.where(count == 1, _UNKNOWN_SCALE, 0.0)),
         weight=_weight(z, smoothed.level, size, log, scaling.season_length),
         unit=unit,
+        lowest=np.where(scaling.log & (np.nanmin(history, 1) >= 0), 0.0, -_LARGEST),
         log=log,
     )
 
@@ -187,12 +193,13 @@ def unscale(residual: np.ndarray, scaled: Scaled) -> np.ndarray:
     """Answers of the network, (rows, horizon, ...), as values of the series."""
     more = (1,) * (residual.ndim - 2)
     base = scaled.base.reshape(*scaled.base.shape, *more)
-    size, unit, log = (a.reshape(-1, 1, *more) for a in (scaled.scale, scaled.unit, scaled.log))
+    size, unit, lowest, log = (
+        a.reshape(-1, 1, *more) for a in (scaled.scale, scaled.unit, scaled.lowest, scaled.log)
+    )
     z = base + size * residual
     ratio = np.where(log, np.exp(np.clip(z, -_LARGEST_LOG, _LARGEST_LOG)), z)
     with np.errstate(over="ignore"):
-        limit = np.finfo(np.float64).max
-        return np.clip(ratio * unit, -limit, limit)
+        return np.clip(ratio * unit, lowest, _LARGEST)
 
 
 def _transform(history: np.ndarray, log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .frequency import DAY_NS, WEEKDAYS, Every, Frequency
+from .frequency import DAY_NS, UNITS, WEEKDAYS, Every, Frequency
 
 _WEEK_NS = 7 * DAY_NS
 # The first of January 1970 was a Thursday: weeks are counted from the Monday before.
@@ -154,7 +154,14 @@ class Irregular(Frequency):
     def of(cls, times: np.ndarray, within: np.ndarray) -> Irregular:
         """The calendar of these time stamps, with their median distance."""
         gaps = (times[1:] - times[:-1])[within].astype(np.int64)
-        return cls(max(int(np.median(gaps)), 1) if len(gaps) else 1, times.dtype.kind == "M")
+        step, dated = max(int(np.median(gaps)), 1) if len(gaps) else 1, times.dtype.kind == "M"
+        return cls(_rounded(step) if dated else step, dated)
+
+
+def _rounded(step: int) -> int:
+    """Nanoseconds as a whole number of the largest unit of which there are ten or more."""
+    unit = next((length for length in UNITS.values() if step >= 10 * length), 1)
+    return round(step / unit) * unit
 
 
 def slots_of(times: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 MONDAY_TO_FRIDAY = "1111100"
 
 # Longest first: a step is named in the longest unit that divides it.
-_UNITS = {
+UNITS = {
     "W": 7 * DAY_NS,
     "D": DAY_NS,
     "h": DAY_NS // 24,
@@ -133,8 +133,8 @@ class Every(Frequency):
 
     @property
     def _unit(self) -> tuple[int, str]:
-        unit = next(u for u, length in _UNITS.items() if self.nanoseconds % length == 0)
-        return self.nanoseconds // _UNITS[unit], unit
+        unit = next(u for u, length in UNITS.items() if self.nanoseconds % length == 0)
+        return self.nanoseconds // UNITS[unit], unit
 
     @property
     def name(self) -> str:
@@ -188,14 +188,14 @@ class Months(Frequency):
         ending = {"start": "S", "end": "E", "business end": "E"}.get(self.day)
         if ending is None:
             return f"{self.months if self.months > 1 else ''}M-{self.day}"
-        number, unit = next((self.months // n, u) for u, n in _MONTH_UNITS if self.months % n == 0)
+        number, unit = next((self.months // n, u) for u, n in _MONTHUNITS if self.months % n == 0)
         prefix = "B" if self.day == "business end" else ""
         return f"{number if number > 1 else ''}{prefix}{unit}{ending}{self._anchor(unit)}"
 
     def _anchor(self, unit: str) -> str:
         if unit == "M" or self.phase is None:
             return ""
-        month = self.phase % dict(_MONTH_UNITS)[unit]
+        month = self.phase % dict(_MONTHUNITS)[unit]
         # pandas counts quarters from the month that begins, or ends, the year.
         last_year_end = month if unit == "Y" else month + 9
         return f"-{MONTHS[month if self.day == 'start' else last_year_end]}"
@@ -232,7 +232,7 @@ class Months(Frequency):
         return day_of_month(months, self.day).astype("datetime64[ns]") + hour
 
 
-_MONTH_UNITS = (("Y", 12), ("Q", 3), ("M", 1))
+_MONTHUNITS = (("Y", 12), ("Q", 3), ("M", 1))
 
 
 @dataclass(frozen=True)
@@ -329,9 +329,9 @@ def _parse_days(number: int, unit: str, anchors: list[str]) -> Frequency | None:
     if unit == "C" and number == 1 and anchors and set(anchors) <= set(WEEKDAYS):
         return Weekdays("".join("1" if day in anchors else "0" for day in WEEKDAYS))
     if unit == "W" and len(anchors) == 1 and anchors[0] in WEEKDAYS:
-        return Every(number * _UNITS["W"], WEEKDAYS.index(anchors[0]))
-    if unit in _UNITS and not anchors:
-        return Every(number * _UNITS[unit])
+        return Every(number * UNITS["W"], WEEKDAYS.index(anchors[0]))
+    if unit in UNITS and not anchors:
+        return Every(number * UNITS[unit])
     return None
 
 
@@ -342,7 +342,7 @@ def _parse_months(number: int, unit: str, anchors: list[str]) -> Frequency | Non
     shape = re.fullmatch(r"(B?)([MQY])([SE])", unit)
     if shape is None or (shape[1] and shape[3] == "S") or len(anchors) > 1:
         return None
-    length = dict(_MONTH_UNITS)[shape[2]]
+    length = dict(_MONTHUNITS)[shape[2]]
     day = "start" if shape[3] == "S" else ("business end" if shape[1] else "end")
     if not anchors:
         return Months(number * length, day)

@@ -129,6 +129,11 @@ class Panel:
             frame = nw.from_native(df)
         except nw.exceptions.DuplicateError:
             raise InputError(f"{source} has two columns of one name") from None
+        except TypeError:
+            kind = type(df).__name__
+            raise TypeError(
+                f"{source} must be a frame of pandas, polars or pyarrow, got {kind}"
+            ) from None
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         single = id_col == "unique_id" and id_col not in frame.columns
         names = Names(source, None if single else id_col, time_col, target_col)

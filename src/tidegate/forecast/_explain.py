@@ -163,10 +163,11 @@ def _mean_forecast(
     middle = len(model.quantiles) // 2
     medians = [network(*inputs)[..., middle] for network in networks]
     correction = torch.stack(medians).mean(0).double()
-    base, last, size, unit = (
-        torch.from_numpy(a) for a in (scaled.base, scaled.last, scaled.scale, scaled.unit)
+    base, last, size, unit, lowest = (
+        torch.from_numpy(a)
+        for a in (scaled.base, scaled.last, scaled.scale, scaled.unit, scaled.lowest)
     )
     answer = model.reach * model.trust * correction + (1 - model.reach) * last
     z = base + size[:, None] * answer
     z = torch.where(torch.from_numpy(scaled.log)[:, None], torch.exp(z.clamp(-300, 300)), z)
-    return (z * unit[:, None]).mean(1)
+    return torch.maximum(z * unit[:, None], lowest[:, None]).mean(1)

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoFrame, IntoFrameT
     from ray.data import Dataset as RayDataset
 
+# Arguments that count something; and those of them that are chosen where they are not given.
+_COUNTS = "horizon", "batch_size", "members"
+_CHOSEN = "season_length", "input_length", "hidden_size", "num_layers", "steps"
+
 
 class GRUForecaster(Estimator):
     """Forecasts many series with one GRU that has learnt from all of them.
@@ -74,7 +79,8 @@ class GRUForecaster(Estimator):
         trust: share of the network's correction that is added, 0 to 1; when not given, six tenths,
             or what forecasts the held-back end of the series clearly better, and nothing where the
             last value is the better forecast.
-        log: take logarithms of histories that are positive throughout.
+        log: take logarithms of histories that are positive throughout, and forecast those that
+            were never negative as never negative.
         season: remove seasonal indices before, and put them back after.
         trend: let the smoothed level drift along half of the linear trend.
         seed: of all random numbers; same seed, machine and threads, same forecasts.
@@ -508,12 +514,12 @@ class GRUForecaster(Estimator):
 
     def _check_arguments(self) -> None:
         self._check_training()
-        for name in ("horizon", "batch_size", "members"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("season_length", "hidden_size", "num_layers", "steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in (*_COUNTS, *_CHOSEN):
+            count = getattr(self, name)
+            if count is None and name in _CHOSEN:
+                continue
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
         if self.cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {self.cell!r}")
         if self.trust is not None and not 0 <= self.trust <= 1:
