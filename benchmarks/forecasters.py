@@ -185,7 +185,7 @@ def gluonts(task: Task) -> Fitted:
         freq=freq,
         prediction_length=task.horizon,
         hidden_size=64,
-        trainer_kwargs={"max_epochs": 20, "enable_progress_bar": False, "logger": False},
+        trainer_kwargs={"max_epochs": 60, "enable_progress_bar": False, "logger": False},
     )
     predictor = estimator.train(data)
     count = sum(p.numel() for p in predictor.prediction_net.parameters())

@@ -56,7 +56,7 @@ def main(*, seeds: int = 5, four: bool = True, markdown: bool = False) -> None:
 
 
 def _one() -> pd.DataFrame:
-    days = get_sample_data("goog.npz")["price_data"]
+    days = np.load(get_sample_data("goog.npz", asfileobj=False))["price_data"]
     columns = {"volume": days["volume"], "range": days["high"] - days["low"]}
     stamps = days["date"].astype("datetime64[ns]")
     return pd.DataFrame({"unique_id": "one", "ds": stamps, **columns})
