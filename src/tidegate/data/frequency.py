@@ -188,14 +188,14 @@ class Months(Frequency):
         ending = {"start": "S", "end": "E", "business end": "E"}.get(self.day)
         if ending is None:
             return f"{self.months if self.months > 1 else ''}M-{self.day}"
-        number, unit = next((self.months // n, u) for u, n in _MONTHUNITS if self.months % n == 0)
+        number, unit = next((self.months // n, u) for u, n in _MONTH_UNITS if self.months % n == 0)
         prefix = "B" if self.day == "business end" else ""
         return f"{number if number > 1 else ''}{prefix}{unit}{ending}{self._anchor(unit)}"
 
     def _anchor(self, unit: str) -> str:
         if unit == "M" or self.phase is None:
             return ""
-        month = self.phase % dict(_MONTHUNITS)[unit]
+        month = self.phase % dict(_MONTH_UNITS)[unit]
         # pandas counts quarters from the month that begins, or ends, the year.
         last_year_end = month if unit == "Y" else month + 9
         return f"-{MONTHS[month if self.day == 'start' else last_year_end]}"
@@ -232,7 +232,7 @@ class Months(Frequency):
         return day_of_month(months, self.day).astype("datetime64[ns]") + hour
 
 
-_MONTHUNITS = (("Y", 12), ("Q", 3), ("M", 1))
+_MONTH_UNITS = (("Y", 12), ("Q", 3), ("M", 1))
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _parse_months(number: int, unit: str, anchors: list[str]) -> Frequency | Non
     shape = re.fullmatch(r"(B?)([MQY])([SE])", unit)
     if shape is None or (shape[1] and shape[3] == "S") or len(anchors) > 1:
         return None
-    length = dict(_MONTHUNITS)[shape[2]]
+    length = dict(_MONTH_UNITS)[shape[2]]
     day = "start" if shape[3] == "S" else ("business end" if shape[1] else "end")
     if not anchors:
         return Months(number * length, day)
