@@ -60,3 +60,11 @@ def test_text_that_held_dates_comes_back_as_dates():
     again = to_frame({"ds": panel.times[0], "median": panel.values[0]}, like=df)
     assert again.ds.tolist() == BASE.ds.tolist()[:2]
     assert again["median"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_whole_numbers_that_float64_rounds_are_rounded(make):
+    numbers = [2**53 + 1, 2**60 + 1, 3]
+    panel = Panel.from_frame(make({"ds": [1, 2, 3], "y": numbers, "c": numbers}), past_cols=("c",))
+    np.testing.assert_array_equal(panel.values[0], np.array(numbers, np.float64))
+    np.testing.assert_array_equal(panel.covariates["c"].values[0], np.array(numbers, np.float64))

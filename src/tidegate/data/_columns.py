@@ -193,10 +193,8 @@ def read_numbers(column: nw.Series, series: Series) -> np.ndarray:
     Raises:
         InputError: an entry is infinite or no number.
     """
-    import narwhals as nw
-
     if column.dtype.is_numeric() and not column.dtype.is_decimal():
-        values = column.cast(nw.Float64).to_numpy()
+        values = as_floats(column)
     else:
         values = _from_entries(column, series)
     infinite = np.isinf(values)
@@ -204,6 +202,16 @@ def read_numbers(column: nw.Series, series: Series) -> np.ndarray:
         place = series.place(column.name, int(infinite.argmax()))
         raise InputError(f"{place} is infinite")
     return values
+
+
+def as_floats(column: nw.Series) -> np.ndarray:
+    """A column of numbers or truth values as float64, NaN where a value is missing."""
+    import narwhals as nw
+
+    try:
+        return np.asarray(column.cast(nw.Float64).to_numpy(), np.float64)
+    except ValueError:  # pyarrow refuses whole numbers that float64 rounds
+        return np.array([np.nan if v is None else float(v) for v in column.to_list()])
 
 
 def _from_entries(column: nw.Series, series: Series) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ._columns import as_floats
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -101,7 +102,7 @@ def entries_of(column: nw.Series) -> np.ndarray:
     import narwhals as nw
 
     if column.dtype == nw.Boolean or (column.dtype.is_numeric() and not column.dtype.is_decimal()):
-        return np.asarray(column.cast(nw.Float64).to_numpy(), np.float64)
+        return as_floats(column)
     texts = ["" if _is_missing(entry) else str(entry) for entry in column.to_list()]
     return np.array(texts, np.str_)
 
