@@ -16,7 +16,7 @@ from ..errors import InputError
 from ._cells import Gates, GRUCells, MinGRUCells, SlowCells, States
 from ._sampling import check_sampling, draw, log_softmax, probabilities
 from ._stream import CELLS, Scored, Stream
-from ._tokenizer import Tokenizer, tokenizer_from
+from ._tokenizer import Decoder, Tokenizer, tokenizer_from
 
 LANGUAGE = "language"  # the kind of a model file
 # Numbers that are worked out at once: scores of all tokens at some steps.
@@ -211,10 +211,7 @@ class Reader:
         """
         tokens = self.tokens_of(prompt)
         chosen = list(self._choose(tokens, length, temperature, top_k, top_p, seed))
-        decoder = self.tokenizer.decoder()
-        for token in tokens[1:]:
-            decoder.feed(int(token))
-        text = prompt + "".join(map(decoder.feed, chosen)) + decoder.end()
+        text = self._after(prompt, tokens, chosen)
         if not return_gates:
             return text
         return text, self._gates(np.concatenate([tokens, np.array(chosen, np.int64)]))
@@ -230,9 +227,7 @@ class Reader:
     ) -> Iterator[str]:
         """As `sample`, but what follows the prompt comes piece by piece, a piece for each token."""
         tokens = self.tokens_of(prompt)
-        decoder = self.tokenizer.decoder()
-        for token in tokens[1:]:
-            decoder.feed(int(token))
+        decoder = self._decoder(tokens)
         for token in self._choose(tokens, length, temperature, top_k, top_p, seed):
             yield decoder.feed(token)
         if end := decoder.end():
@@ -337,10 +332,15 @@ class Reader:
     # ---- inside --------------------------------------------------------------------------------
 
     def _after(self, prompt: str, tokens: np.ndarray, chosen: list[int]) -> str:
+        decoder = self._decoder(tokens)
+        return prompt + "".join(map(decoder.feed, chosen)) + decoder.end()
+
+    def _decoder(self, tokens: np.ndarray) -> Decoder:
+        """A decoder that has read the tokens of a prompt."""
         decoder = self.tokenizer.decoder()
         for token in tokens[1:]:
             decoder.feed(int(token))
-        return prompt + "".join(map(decoder.feed, chosen)) + decoder.end()
+        return decoder
 
     def _run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
@@ -51,6 +51,7 @@ _COUNTS = "horizon", "batch_size", "members"
 _CHOSEN = "season_length", "input_length", "hidden_size", "num_layers", "steps"
 
 
+@dataclass(eq=False, repr=False)
 class GRUForecaster(Estimator):
     """Forecasts many series with one GRU that has learnt from all of them.
 
@@ -114,62 +115,33 @@ class GRUForecaster(Estimator):
         [11.0, 12.0, 13.0]
     """
 
-    def __init__(
-        self,
-        horizon: int,
-        *,
-        season_length: int | None = None,
-        levels: Sequence[float] = (50, 80, 95),
-        input_length: int | None = None,
-        hidden_size: int | None = None,
-        num_layers: int | None = None,
-        steps: int | None = None,
-        cell: str = "gru",
-        batch_size: int = 128,
-        learning_rate: float = 6e-3,
-        members: int = 1,
-        trust: float | None = None,
-        log: bool = True,
-        season: bool = True,
-        trend: bool = True,
-        seed: int = 0,
-        freq: str | int | None = None,
-        id_col: str = "unique_id",
-        time_col: str = "ds",
-        target_col: str = "y",
-        static_cols: Sequence[str] = (),
-        past_cols: Sequence[str] = (),
-        future_cols: Sequence[str] = (),
-        calendar: bool | None = None,
-        holidays: str | None = None,
-        gaps: bool | None = None,
-    ):
-        self.horizon = horizon
-        self.season_length = season_length
-        self.levels = levels
-        self.input_length = input_length
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.steps = steps
-        self.cell = cell
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.members = members
-        self.trust = trust
-        self.log = log
-        self.season = season
-        self.trend = trend
-        self.seed = seed
-        self.freq = freq
-        self.id_col = id_col
-        self.time_col = time_col
-        self.target_col = target_col
-        self.static_cols = static_cols
-        self.past_cols = past_cols
-        self.future_cols = future_cols
-        self.calendar = calendar
-        self.holidays = holidays
-        self.gaps = gaps
+    horizon: int
+    _: KW_ONLY
+    season_length: int | None = None
+    levels: Sequence[float] = (50, 80, 95)
+    input_length: int | None = None
+    hidden_size: int | None = None
+    num_layers: int | None = None
+    steps: int | None = None
+    cell: str = "gru"
+    batch_size: int = 128
+    learning_rate: float = 6e-3
+    members: int = 1
+    trust: float | None = None
+    log: bool = True
+    season: bool = True
+    trend: bool = True
+    seed: int = 0
+    freq: str | int | None = None
+    id_col: str = "unique_id"
+    time_col: str = "ds"
+    target_col: str = "y"
+    static_cols: Sequence[str] = ()
+    past_cols: Sequence[str] = ()
+    future_cols: Sequence[str] = ()
+    calendar: bool | None = None
+    holidays: str | None = None
+    gaps: bool | None = None
 
     def fit(
         self,

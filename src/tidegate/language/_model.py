@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, overload
 
@@ -48,6 +48,7 @@ class Glimpse(NamedTuple):
     sample: str
 
 
+@dataclass(eq=False, repr=False)
 class LanguageModel(Estimator):
     """Learns to foresee the next token of a text: characters, bytes, words or subwords.
 
@@ -105,60 +106,33 @@ class LanguageModel(Estimator):
         9
     """
 
-    _checkpoint: str | os.PathLike[str] | None = None  # of `fit`, until there is a model file
-
-    def __init__(
-        self,
-        tokens: str = "characters",
-        *,
-        vocab_size: int | None = None,
-        normalize: str | None = None,
-        hidden_size: int | Sequence[int] = 256,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        cell: str = "gru",
-        reset: str = "after",
-        tied: bool = True,
-        dropout: float = 0.1,
-        embedding_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        lines: bool = False,
-        context_length: int = 100,
-        batch_size: int = 32,
-        epochs: float = 10.0,
-        steps: int | None = None,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        clip: float = 1.0,
-        patience: int = 0,
-        validation_share: float = 0.1,
-        seed: int = 0,
-    ):
-        self.tokens = tokens
-        self.vocab_size = vocab_size
-        self.normalize = normalize
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.embedding_size = embedding_size
-        self.cell = cell
-        self.reset = reset
-        self.tied = tied
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.weight_dropout = weight_dropout
-        self.lines = lines
-        self.context_length = context_length
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.patience = patience
-        self.validation_share = validation_share
-        self.seed = seed
+    tokens: str = "characters"
+    _: KW_ONLY
+    vocab_size: int | None = None
+    normalize: str | None = None
+    hidden_size: int | Sequence[int] = 256
+    num_layers: int = 1
+    embedding_size: int | None = None
+    cell: str = "gru"
+    reset: str = "after"
+    tied: bool = True
+    dropout: float = 0.1
+    embedding_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    lines: bool = False
+    context_length: int = 100
+    batch_size: int = 32
+    epochs: float = 10.0
+    steps: int | None = None
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    patience: int = 0
+    validation_share: float = 0.1
+    seed: int = 0
+    # Of `fit`, until there is a model file.
+    _checkpoint: str | os.PathLike[str] | None = field(default=None, init=False)
 
     def fit(
         self,
