@@ -100,6 +100,32 @@ def test_a_model_weighs_lines_tokens_and_texts(saved, folder, capsys):
     assert f"{bits:.4f} bits per character" in capsys.readouterr().out
 
 
+def test_a_file_of_windows_is_read_as_any_other(saved, folder, capsys):
+    said = []
+    for name, content in {
+        "unix.txt": b"the tide\nthe sea\n",
+        "windows.txt": b"\xef\xbb\xbfthe tide\r\nthe sea\r\n",
+    }.items():
+        Path(name).write_bytes(content)
+        for option in (["--each"], ["--whole"]):
+            assert main(["language", "score", str(saved), name, *option]) == 0
+        assert main(["inspect", str(saved), "--input", name, "--out", "page.html"]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+
+
+def test_a_page_needs_a_text(saved, folder, capsys):
+    for content, sentence in {
+        b"": "text.txt is empty",
+        b"\n": "text.txt is an empty line",
+        b"sea \xff": "text.txt is not UTF-8 text: byte 4 is 0xff; save it as UTF-8",
+    }.items():
+        Path("text.txt").write_bytes(content)
+        assert main(["inspect", str(saved), "--input", "text.txt", "--out", "page.html"]) == 2
+        assert capsys.readouterr().err == f"tidegate: {sentence}\n"
+    assert not Path("page.html").exists()
+
+
 def test_writing_and_weighing_need_no_torch(saved, folder):
     Path("lines.txt").write_text("the tide\n")
     code = (

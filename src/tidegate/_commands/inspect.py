@@ -10,6 +10,7 @@ from typing import Any
 from .._files import require_writable
 from .._inspectable import CanBeInspected
 from .._model_file import read_model
+from .._text import Source
 from ..data import Panel, load, read_table
 from ..data._sets import SETS
 from ..errors import InputError
@@ -88,16 +89,11 @@ def _stack(request: Request) -> tuple[Any, Any]:
 def _language(request: Request) -> tuple[Any, Any]:
     from ..language import LanguageModel
 
-    try:
-        text = request.input.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{request.input}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{request.input} cannot be read as text: {error}") from None
-    if not text.strip():
-        raise InputError(f"{request.input} is empty")
     # A file's last line end is the editor's, not the text's.
-    return _open(LanguageModel.load(request.model), request), text.removesuffix("\n")
+    text = Source.of(request.input).read().removesuffix("\n")
+    if not text:
+        raise InputError(f"{request.input} is an empty line")
+    return _open(LanguageModel.load(request.model), request), text
 
 
 def _labeller(request: Request) -> tuple[Any, Any]:

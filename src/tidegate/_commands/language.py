@@ -142,13 +142,12 @@ def _score_lines(
 
 
 def _score_whole(reader: Reader, source: Source) -> None:
-    text = "".join(source.chunks())
-    if not text:
-        raise InputError(f"{source.name} is empty")
+    text = source.read()
     scored = reader.score(text)
     count = len(scored.tokens)
+    end = "s" * (count != 1)
     output.print(
-        f"{count:,} tokens, log-probability {scored.total:.2f}, perplexity "
+        f"{count:,} token{end}, log-probability {scored.total:.2f}, perplexity "
         f"{math.exp(-scored.total / count):.4g}, "
         f"{-scored.total / math.log(2) / len(text):.4f} bits per character"
     )

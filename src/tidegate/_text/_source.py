@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _LONGEST_NAME = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """Where a text comes from.
+    """Where a text comes from; CR LF and CR in a file are read as line feeds.
 
     Args:
         name: for messages.
@@ -59,8 +60,19 @@ class Source:
         Raises:
             InputError: the file is not UTF-8, or cannot be read; or the text has half a character.
         """
-        pieces = self._slices() if self.path is None else self._decoded(self.path)
+        pieces = self._slices() if self.path is None else _line_ends(self._decoded(self.path))
         yield from _whole_lines(pieces)
+
+    def read(self) -> str:
+        """The whole text.
+
+        Raises:
+            InputError: as `chunks`; or there is none.
+        """
+        text = "".join(self.chunks())
+        if not text:
+            raise InputError(f"{self.name} is empty")
+        return text
 
     def _slices(self) -> Iterator[str]:
         for begin in range(0, len(self.text), _BLOCK):
@@ -107,6 +119,14 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
+
+
+def _line_ends(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text with line feeds for CR LF and CR, as Python reads files."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for piece in pieces:
+        yield decoder.decode(piece)
+    yield decoder.decode("", final=True)
 
 
 def _whole_lines(pieces: Iterator[str]) -> Iterator[str]:
