@@ -19,11 +19,13 @@ test-ray: $(VENV)/setup.stamp
 	$(BIN)/python $(INSTALL) --no-build-isolation --editable '.[ray]'
 	$(BIN)/python -m pytest tests/forecast/test_ray.py
 
-# torch's own tests of GRUs, fetched from Debian, against ours; and what users have asked for.
+# torch's own tests of GRUs, fetched from Debian, against ours; what users have asked for; and time
+# gaps of real measurements.
 conformance: $(VENV)/setup.stamp
 	$(BIN)/python $(INSTALL) --group conformance
 	$(BIN)/python tests/conformance/torch_own_tests.py
 	$(BIN)/python tests/conformance/pain_probes.py
+	$(BIN)/python -m pytest tests/forecast/test_gaps.py
 
 setup: $(VENV)/setup.stamp
 

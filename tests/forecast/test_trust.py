@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from forecast_cases import frame, seasonal_series, small_forecaster
+from tidegate.forecast._fit import Frame
 from tidegate.forecast._trust import beats_the_last_value, choose_trust
 
 
@@ -73,3 +74,22 @@ def test_a_gain_must_be_sure():
     assert not beats_the_last_value(none + 0.1, none, truth, weight)
     truth[:, 1:] = np.nan
     assert not beats_the_last_value(none, none, truth, weight)
+
+
+def test_a_trial_learns_from_half_of_each_series_also_of_the_short_ones():
+    lengths = np.array([26] * 9 + [200])
+    df = frame({f"s{i}": seasonal_series(i, length) for i, length in enumerate(lengths)})
+    model = small_forecaster(horizon=2)
+    panel = model.read_panel(df)
+    plan = model._choose(panel)
+    windows = model.derived_.source(panel, plan.layout, plan.scaling.horizon).windows
+    trial = Frame.of(windows, plan)
+    origins = windows.draw(trial.least, 0, 10_000, np.random.default_rng(0))
+    hidden = trial.hides(windows, origins)
+    learnt = np.array([(~hidden[origins.series == i, 0]).sum() for i in range(len(lengths))])
+    assert (learnt >= (lengths - trial.least) / 2).all()
+    assert hidden.any(1)[origins.series == 0].any()
+    tried = trial.held_out(windows, plan)
+    # Nothing is tried on that was learnt from, and the long series has more to try on.
+    assert (tried.step >= trial.least + learnt[tried.series]).all()
+    assert np.bincount(tried.series)[-1] > np.bincount(tried.series)[0] > 0

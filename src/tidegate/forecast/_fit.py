@@ -178,7 +178,8 @@ class Frame:
 
     Args:
         least: steps that a series must have had before it is forecast in training.
-        folds: how many horizons at its end are held back; 0 if that leaves too little.
+        folds: how many horizons at its end are held back, of a series that is long enough; 0 if
+            that leaves too little.
         horizon: steps of one.
     """
 
@@ -202,6 +203,7 @@ class Frame:
             return None
         ends = [windows.ends(self.horizon * fold) for fold in range(1, self.folds + 1)]
         origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
+        origins = origins.where(origins.step >= self._learnt(windows)[origins.series])
         origins = origins.where(windows.known_before(origins, self.least))
         known = np.isfinite(windows.future(origins, self.horizon)).any(1)
         rng = np.random.default_rng(plan.settings.seed)
@@ -211,8 +213,12 @@ class Frame:
     def hides(self, windows: Windows, origins: Origins) -> np.ndarray:
         """Which of the `horizon` steps after each origin are held back."""
         step = origins.step[:, None] + np.arange(self.horizon)
-        last = windows.lengths[origins.series] - self.folds * self.horizon
-        return step >= last[:, None]
+        return step >= self._learnt(windows)[origins.series][:, None]
+
+    def _learnt(self, windows: Windows) -> np.ndarray:
+        """How many steps of each series the trial learns from."""
+        folds = np.minimum(_half(windows, self.least, self.horizon), self.folds)
+        return windows.lengths - folds * self.horizon
 
 
 def _least_history(windows: Windows, scaling: Scaling) -> int:
@@ -232,9 +238,17 @@ def _folds(windows: Windows, least: int, horizon: int) -> int:
     """How many horizons to hold back; 0 if that leaves too little to learn from."""
     values = len(windows.lengths) * horizon
     wish = min(-(-_TRIED_VALUES // values), _HORIZONS)
-    most = (int(windows.lengths.max()) - least) // horizon - 1
-    # The more is held back, the less of the latest is learnt from in the trial.
-    return max(min(wish, most // 2 if most > 1 else most), 0)
+    if windows.lengths.max() < least + 2 * horizon:
+        return 0
+    return min(wish, int(_half(windows, least, horizon).max()))
+
+
+def _half(windows: Windows, least: int, horizon: int) -> np.ndarray:
+    """How many horizons are half of what each series has after the least history; one at least.
+
+    The more is held back, the less of the latest is learnt from in the trial.
+    """
+    return np.maximum(((windows.lengths - least) // horizon - 1) // 2, 1)
 
 
 def _draw_origins(windows: Windows, plan: Plan, least: int) -> Origins:
