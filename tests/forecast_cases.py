@@ -50,7 +50,7 @@ def trained_from_nothing(model: GRUForecaster, df: pd.DataFrame, steps: int = 30
     """The same network with fresh weights, trained on nothing but these series."""
     panel = model.read_panel(df)
     source = model.derived_.source(panel, model.model_.layout, model.horizon)
-    origins = source.windows.draw(2, 0, 4096, np.random.default_rng(0))
+    origins = source.windows.draw(2, 4096, np.random.default_rng(0))
     examples = make_examples(source, origins, model.model_.scaling)
     known = torch.isfinite(examples.truth)
     truth = torch.where(known, examples.truth, 0.0)

@@ -19,6 +19,7 @@ KINDS = {
     "whole numbers": (np.arange(20), np.arange(20.0)),
     "gaps": (DAYS, np.where(np.arange(20) % 2, np.nan, 1.0)),
     "an unknown end": (DAYS, np.where(np.arange(20) > 15, np.nan, 1.0)),
+    "an end long ago": (DAYS, np.where(np.arange(20) > 4, np.nan, 1.0)),
     "large": (DAYS, 1e12 * np.arange(20)),
     "two values": (DAYS[:2], np.array([1.0, 2.0])),
 }

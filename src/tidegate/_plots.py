@@ -110,16 +110,16 @@ def _head(figure: Figure, pane: Axes, title: str) -> None:
 
 def _draw(pane: Axes, chart: ForecastChart, band: str) -> None:
     # Context enough to judge the forecast by, and not so much that it shrinks to nothing.
-    shown = slice(-max(4 * len(chart.future), 12), None)
-    times, history = chart.times[shown], chart.history[shown]
+    last = int(np.flatnonzero(np.isfinite(chart.history))[-1])
+    first = min(max(len(chart.history) - max(4 * len(chart.future), 12), 0), last)
+    times, history = chart.times[first:], chart.history[first:]
     pane.grid(axis="y", color=GRID, linewidth=0.8)
     pane.set_axisbelow(True)
     pane.plot(times, history, color=INK, linewidth=1.2, label="history")
     alone = _alone(history)
     pane.plot(times[alone], history[alone], "o", color=INK, markersize=2.5)
     # The forecast sets out from the last value that is known.
-    known = np.flatnonzero(np.isfinite(history))[-1]
-    start, value = times[known : known + 1], history[known : known + 1]
+    start, value = chart.times[last : last + 1], chart.history[last : last + 1]
     ahead = np.concatenate([start, chart.future])
     pane.fill_between(
         ahead,

@@ -229,8 +229,13 @@ def test_missing_values_are_learnt_around(panel):
         np.tile([1e-30, 1e30], 30),
         np.array([1.0, 2.0]),
         np.array([7.0]),
+        np.append(seasonal_series(1, 60), np.full(200, np.nan)),
+        np.concatenate([seasonal_series(1, 60), np.full(200, np.nan), seasonal_series(1, 9)]),
     ],
-    ids=["constant", "zero", "negative", "tiny", "huge", "intermittent", "wild", "two", "one"],
+    ids=[
+        *("constant", "zero", "negative", "tiny", "huge", "intermittent", "wild", "two", "one"),
+        *("ended long ago", "long asleep"),
+    ],
 )
 def test_odd_series_get_finite_forecasts(panel, values):
     df = pd.concat([panel, frame({"odd": values})])

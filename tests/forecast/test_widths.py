@@ -37,7 +37,7 @@ def learnt():
     walk = random_walk_correlation(6)
     model = Model(scaling, Layout(), [by_heart], quantiles, 1.0, 1.0, np.ones(7), walk)
     source = source_of(40, first=0)
-    return model, source, source.windows.draw(70, 0, 400, np.random.default_rng(0))
+    return model, source, source.windows.draw(70, 400, np.random.default_rng(0))
 
 
 def test_bands_of_a_network_that_is_too_sure_hold_on_other_series(learnt):

@@ -56,6 +56,15 @@ def test_a_forecaster_forecasts_from_each_value(forecaster):
     assert stream.steps == 151
 
 
+def test_a_row_whose_values_ended_long_ago_goes_on_from_the_last(forecaster):
+    y = np.append(seasonal_series(0, 10), np.full(130, np.nan))
+    stream = forecaster.stream()
+    for value in y:
+        q = stream.step([value])
+    np.testing.assert_array_equal(q, forecaster([y]))
+    assert np.isfinite(q).all()
+
+
 def test_a_row_without_a_value_yet_has_no_forecast(forecaster):
     q = forecaster.stream(2).step([np.nan, 1.0])
     assert np.isnan(q[0]).all()

@@ -1,6 +1,7 @@
 """Scaling: it can be undone, and depends on nothing but the history's shape."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,15 @@ def test_one_value_says_nothing_of_how_it_will_move():
     low, high = (unscale(np.full((2, 5), side), scale(history, SCALING)) for side in (-1.0, 1.0))
     assert (low < history[:, -1:]).all()
     assert (high > history[:, -1:]).all()
+
+
+def test_a_history_that_ended_before_smoothing_looks_back_is_forecast_by_its_last_value():
+    history = np.full((1, 600), np.nan)
+    history[0, :50] = np.arange(50.0) + 1
+    forecast = unscale(
+        np.zeros((1, 5)), scale(history, replace(SCALING, context=600, season=False))
+    )
+    np.testing.assert_allclose(forecast, [[50.0] * 5], rtol=1e-12)
 
 
 def test_what_never_moved_is_forecast_to_stay():

@@ -16,7 +16,7 @@ def panel(lengths: list[int]) -> list[np.ndarray]:
 @given(lengths=lengths, context=st.integers(1, 9), horizon=st.integers(1, 9))
 def test_history_and_future_meet_at_the_origin(lengths, context, horizon):
     values = panel(lengths)
-    origins = Windows(values).draw(0, 0, 10**6, np.random.default_rng(0))
+    origins = Windows(values).draw(0, 10**6, np.random.default_rng(0))
     history = Windows(values).history(origins, context)
     future = Windows(values).future(origins, horizon)
     assert len(origins.series) == sum(lengths)
@@ -28,27 +28,15 @@ def test_history_and_future_meet_at_the_origin(lengths, context, horizon):
         np.testing.assert_array_equal(known, after[:horizon])
 
 
-@given(lengths=lengths, least=st.integers(0, 5), held=st.integers(0, 5), most=st.integers(1, 20))
-def test_drawn_origins_keep_their_distances(lengths, least, held, most):
+@given(lengths=lengths, least=st.integers(0, 5), most=st.integers(1, 20))
+def test_drawn_origins_keep_their_distances(lengths, least, most):
     windows = Windows(panel(lengths))
-    origins = windows.draw(least, held, most, np.random.default_rng(0))
-    possible = sum(max(0, length - held - least) for length in lengths)
+    origins = windows.draw(least, most, np.random.default_rng(0))
+    possible = sum(max(0, length - least) for length in lengths)
     assert len(origins.series) == min(possible, most)
     assert (origins.step >= least).all()
-    assert (origins.step < windows.lengths[origins.series] - held).all()
+    assert (origins.step < windows.lengths[origins.series]).all()
     assert len(set(zip(*map(np.ndarray.tolist, origins), strict=True))) == len(origins.series)
-
-
-@given(lengths=lengths, held=st.integers(0, 5))
-def test_what_is_held_back_is_not_shown(lengths, held):
-    values = panel(lengths)
-    origins = Windows(values).draw(0, 0, 10**6, np.random.default_rng(0))
-    future = Windows(values).future(origins, 20, held)
-    for row, (series, step) in enumerate(zip(*origins, strict=True)):
-        shown = future[row][np.isfinite(future[row])]
-        np.testing.assert_array_equal(
-            shown, values[series][step : max(0, len(values[series]) - held)]
-        )
 
 
 def test_ends_leave_short_series_out():
@@ -62,3 +50,13 @@ def test_missing_values_are_not_known():
     origins = Origins(np.array([0, 0, 0, 1]), np.array([1, 2, 4, 2]))
     np.testing.assert_array_equal(windows.known_before(origins, 1), [False, True, True, True])
     np.testing.assert_array_equal(windows.known_before(origins, 2), [False, False, True, True])
+    np.testing.assert_array_equal(windows.known_before(origins, 1, 1), [False, True, True, True])
+    np.testing.assert_array_equal(windows.known_before(origins, 2, 2), [False, False, False, True])
+
+
+def test_a_history_of_missing_values_begins_with_the_last_one_that_is_known():
+    windows = Windows([np.array([1.0, 2.0, np.nan, np.nan, np.nan]), np.array([np.nan, 3.0])])
+    origins = Origins(np.array([0, 0, 1]), np.array([5, 4, 1]))
+    wanted = [[2.0, np.nan, np.nan], [2.0, np.nan, np.nan], [np.nan] * 3]
+    np.testing.assert_array_equal(windows.history(origins, 3)[[0]], wanted[:1])
+    np.testing.assert_array_equal(windows.history(origins, 2), [row[:2] for row in wanted])

@@ -99,16 +99,17 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
     length = scaling.season_length if scaling.season else 1
     indices, strength = seasonal_indices(z, length)
     adjusted = z - indices[:, np.arange(context) % length]
-    smoothed = smooth(adjusted[:, -_SMOOTHED:], scaling.trend)
+    recent = _recent(adjusted)
+    smoothed = smooth(recent, scaling.trend)
     size = np.maximum(smoothed.error, _LEAST_SCALE)
     season = indices[:, np.arange(context, context + scaling.horizon) % length]
-    candidates = _candidates(adjusted[:, -_SMOOTHED:], smoothed, log, scaling)
+    candidates = _candidates(recent, smoothed, log, scaling)
     base = candidates[:, :_AVERAGED].mean(1)
     distances = (candidates - base[:, None]) / size[:, None, None]
     base = season + base
-    recent = slice(-scaling.input_length, None)
-    residual = (adjusted[:, recent] - smoothed.level[:, None]) / size[:, None]
-    past_season = indices[:, np.arange(context)[recent] % length] / size[:, None]
+    read = slice(-scaling.input_length, None)
+    residual = (adjusted[:, read] - smoothed.level[:, None]) / size[:, None]
+    past_season = indices[:, np.arange(context)[read] % length] / size[:, None]
     known = np.isfinite(residual)
     count = np.isfinite(z).sum(1)
     return Scaled(
@@ -224,6 +225,16 @@ def _weight(
     plain = np.where(log[:, None], np.exp(z), z)
     change = np.maximum(_naive_error(plain, season_length), _LEAST_SCALE)
     return size * np.sqrt(np.where(log, np.exp(level), 1.0) / change)
+
+
+def _recent(z: np.ndarray) -> np.ndarray:
+    """What smoothing looks back over; where all of it is missing, it begins with the last value."""
+    recent = z[:, -_SMOOTHED:]
+    empty = ~np.isfinite(recent).any(1)
+    if not empty.any():
+        return recent
+    first = np.where(empty, _last_value(z), recent[:, 0])
+    return np.concatenate([first[:, None], recent[:, 1:]], 1)
 
 
 def _last_value(z: np.ndarray) -> np.ndarray:

@@ -38,16 +38,15 @@ class Windows:
         series = np.flatnonzero(self.lengths > back)
         return Origins(series, self.lengths[series] - back)
 
-    def draw(self, least: int, held_back: int, most: int, rng: np.random.Generator) -> Origins:
+    def draw(self, least: int, most: int, rng: np.random.Generator) -> Origins:
         """Origins inside the series, all of them or `most` drawn at random.
 
         Args:
             least: steps of history before the first origin of a series.
-            held_back: steps at the end of each series that are neither history nor future.
             most: how many origins at most.
             rng: draws them.
         """
-        counts = np.maximum(self.lengths - held_back - least, 0)
+        counts = np.maximum(self.lengths - least, 0)
         ends = np.cumsum(counts)
         total = int(ends[-1])
         drawn = rng.choice(total, most, replace=False, shuffle=False) if total > most else None
@@ -55,22 +54,33 @@ class Windows:
         series = np.searchsorted(ends, number, "right")
         return Origins(series, number - (ends[series] - counts[series]) + least)
 
-    def known_before(self, origins: Origins, least: int) -> np.ndarray:
-        """Whether each origin has so many values before it."""
+    def known_before(self, origins: Origins, least: int, within: int | None = None) -> np.ndarray:
+        """Whether each origin has so many values before it, or `within` so many steps before it."""
         start = self._starts[origins.series]
-        return self._known[start + origins.step] - self._known[start] >= least
+        steps = origins.step if within is None else np.minimum(origins.step, within)
+        origin = start + origins.step
+        return self._known[origin] - self._known[origin - steps] >= least
 
     def history(self, origins: Origins, context: int) -> np.ndarray:
-        """The `context` steps before each origin; NaN before a series begins."""
-        step = origins.step[:, None] + np.arange(-context, 0)
-        return self._take(origins.series, step, step >= 0)
+        """The `context` steps before each origin; NaN before a series begins.
 
-    def future(self, origins: Origins, horizon: int, held_back: int = 0) -> np.ndarray:
-        """The `horizon` steps from each origin on; NaN from `held_back` before the end on."""
+        Where they are all missing, the last value before them stands at the first of them: a
+        forecast needs one value at least.
+        """
+        step = origins.step[:, None] + np.arange(-context, 0)
+        taken = self._take(origins.series, step, step >= 0)
+        for row in np.flatnonzero(~np.isfinite(taken).any(1)):
+            start = self._starts[origins.series[row]]
+            before = self.values[start : start + origins.step[row]]
+            known = before[np.isfinite(before)]
+            if len(known):
+                taken[row, 0] = known[-1]
+        return taken
+
+    def future(self, origins: Origins, horizon: int) -> np.ndarray:
+        """The `horizon` steps from each origin on; NaN past the end of a series."""
         step = origins.step[:, None] + np.arange(horizon)
-        return self._take(
-            origins.series, step, step < (self.lengths[origins.series] - held_back)[:, None]
-        )
+        return self._take(origins.series, step, step < self.lengths[origins.series][:, None])
 
     def _take(self, series: np.ndarray, step: np.ndarray, inside: np.ndarray) -> np.ndarray:
         place = np.where(inside, self._starts[series][:, None] + step, 0)

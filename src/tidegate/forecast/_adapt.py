@@ -90,8 +90,8 @@ def _held_back(source: Source) -> np.ndarray:
 
 def _origins(model: Model, source: Source, seed: int) -> Origins:
     windows = source.windows
-    origins = windows.draw(_LEAST_HISTORY, 0, _MOST, np.random.default_rng(seed))
-    origins = origins.where(windows.known_before(origins, _LEAST_HISTORY))
+    origins = windows.draw(_LEAST_HISTORY, _MOST, np.random.default_rng(seed))
+    origins = origins.where(windows.known_before(origins, _LEAST_HISTORY, model.scaling.context))
     return origins.where(np.isfinite(windows.future(origins, model.scaling.horizon)).any(1))
 
 

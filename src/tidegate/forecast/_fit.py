@@ -205,9 +205,9 @@ class Frame:
         origins = Origins(*(np.concatenate(column) for column in zip(*ends, strict=True)))
         origins = origins.where(origins.step >= self._learnt(windows)[origins.series])
         origins = origins.where(windows.known_before(origins, self.least))
-        known = np.isfinite(windows.future(origins, self.horizon)).any(1)
+        origins = teaching(windows, origins, plan)
         rng = np.random.default_rng(plan.settings.seed)
-        some = np.sort(rng.permutation(np.flatnonzero(known))[:_TRIED])
+        some = np.sort(rng.permutation(len(origins.series))[:_TRIED])
         return origins.where(some) if len(some) else None
 
     def hides(self, windows: Windows, origins: Origins) -> np.ndarray:
@@ -253,7 +253,7 @@ def _half(windows: Windows, least: int, horizon: int) -> np.ndarray:
 
 def _draw_origins(windows: Windows, plan: Plan, least: int) -> Origins:
     most = most_windows(plan)
-    origins = windows.draw(least, 0, most, np.random.default_rng(plan.settings.seed))
+    origins = windows.draw(least, most, np.random.default_rng(plan.settings.seed))
     origins = teaching(windows, origins, plan)
     if not len(origins.series):
         raise InputError("the series have too few values that are not missing to learn from")
@@ -267,8 +267,8 @@ def most_windows(plan: Plan) -> int:
 
 
 def teaching(windows: Windows, origins: Origins, plan: Plan) -> Origins:
-    """The origins before and after which something is known."""
-    origins = origins.where(windows.known_before(origins, 2))
+    """The origins before and after which something is known of what is read and foretold."""
+    origins = origins.where(windows.known_before(origins, 2, plan.scaling.context))
     return origins.where(np.isfinite(windows.future(origins, plan.scaling.horizon)).any(1))
 
 
@@ -349,7 +349,7 @@ def _everywhere(source: Source, plan: Plan) -> Origins:
     """Windows all over the series; smoothing has learnt nothing, so each tells how it does."""
     windows = source.windows
     rng = np.random.default_rng(plan.settings.seed)
-    origins = windows.draw(_least_history(windows, plan.scaling), 0, _TRIED, rng)
+    origins = windows.draw(_least_history(windows, plan.scaling), _TRIED, rng)
     return teaching(windows, origins, plan)
 
 

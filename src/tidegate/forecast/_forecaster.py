@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
@@ -320,8 +321,14 @@ class GRUForecaster(Estimator):
 
         Raises:
             InputError: the data cannot be used.
+            ValueError: an argument is out of range.
         """
         self._check_fitted()
+        if steps < 1 or not 0 <= proximity < math.inf:
+            raise ValueError(
+                "steps must be at least 1 and proximity finite and not negative, "
+                f"got {steps} and {proximity}"
+            )
         panel = self._columns().panel_like(df, self.frequency_)
         self._check_calendar(panel)
         adapted = copy.copy(self)

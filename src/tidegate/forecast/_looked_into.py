@@ -34,8 +34,9 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
     source = forecaster.derived_.source(panel, model.layout, horizon)
     windows = source.windows
     origins = windows.ends(horizon if known else 0)
-    origins = origins.where(windows.known_before(origins, 2))
-    scaled = scale(windows.history(origins, model.scaling.context), model.scaling)
+    origins = origins.where(windows.known_before(origins, 2, model.scaling.context))
+    history = windows.history(origins, model.scaling.context)
+    scaled = scale(history, model.scaling)
     truth = windows.future(origins, horizon)
     inputs = make_inputs(scaled, source.channels, origins, model.scaling)
     network, count = forecaster.networks_[0], len(forecaster.networks_)
@@ -51,7 +52,7 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
         ),
         labels=_labels(panel, origins, model.scaling.input_length),
         names=[panel.ids[i] for i in origins.series],
-        values=windows.history(origins, model.scaling.input_length),
+        values=history[:, -model.scaling.input_length :],
         outcomes=_outcomes(forecaster, panel, source, origins, truth),
         score=_first_step_ahead,
         score_words="the network's correction of the next step, in sizes of its usual error",

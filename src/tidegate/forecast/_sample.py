@@ -112,7 +112,7 @@ def gather_lessons(sample: Sample, derived: Derived, plan: Plan, team: Alone) ->
     examples, hidden = [], []
     for number, lot in lots.items():
         rng = np.random.default_rng([plan.settings.seed, number])
-        origins = lot.windows.draw(frame.least, 0, round(share_of * room[number]), rng)
+        origins = lot.windows.draw(frame.least, round(share_of * room[number]), rng)
         origins = teaching(lot.windows, origins, plan)
         if len(origins.series):
             examples.append(make_examples(lot, origins, plan.scaling))

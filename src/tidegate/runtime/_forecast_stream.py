@@ -294,7 +294,11 @@ class _Row:
     def add(self, value: float, grid: Array | None, given: dict[str, _Given]) -> None:
         """Add a value, after missing ones where the grid has more steps."""
         count = 1 if grid is None else len(grid)
+        last = self.values.entries[np.isfinite(self.values.entries)][-1:]
         self.values.add(np.append(np.full(count - 1, np.nan), value))
+        entries = self.values.entries
+        if len(last) and not np.isfinite(entries).any():  # before all that is kept, there is one
+            entries[0] = last[0]
         if grid is not None:
             self.times = self.times or _Tail(self.most, grid[:0])
             self.times.add(grid)
