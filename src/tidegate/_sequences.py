@@ -194,8 +194,7 @@ def read_sequences(x: Any) -> list[Array] | list[str]:
     if hasattr(x, "toarray"):
         raise TypeError(
             "X is a sparse matrix, but dense data is required: a sequence has a value at each "
-            "step; "
-            "use X.toarray()"
+            "step; use X.toarray()"
         )
     if isinstance(x, str):
         raise InputError("X is one text, where a list of texts was expected")
@@ -246,8 +245,7 @@ def _from_array(x: Array) -> list[Array]:
 def _refuse_flat(shape: tuple[int, ...]) -> None:
     raise InputError(
         f"X must be (count, time, features) or (count, time), but its shape is {shape}. Reshape "
-        "your "
-        "data: X.reshape(1, -1) for one sequence of one feature"
+        "your data: X.reshape(1, -1) for one sequence of one feature"
     )
 
 

@@ -275,6 +275,21 @@ def test_arrays_of_different_lengths_are_refused():
         Panel.from_arrays("a", [[1, 2]], [[1]])
 
 
+@pytest.mark.parametrize(
+    ("ids", "times", "values", "sentence"),
+    [
+        ("ab", [[1, 2], []], [[1, 2], []], "the arrays of series 'b' have no values"),
+        ("aa", [[1, 2], [1, 2]], [[1, 2], [3, 4]], "ids must be different, and 'a' comes twice"),
+        ("a", [[1, 1.5]], [[1, 2]], "data row 2: 1.5 is neither a date nor a whole number"),
+        ("a", [[1, 2]], [[1, np.inf]], "'values', series 'a', data row 2 is infinite"),
+        ("a", [np.array(["2000", "2500"], "M8[D]")], [[1, 2]], "2500-01-01 is outside the years"),
+    ],
+)
+def test_arrays_are_held_to_what_frames_are(ids, times, values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Panel.from_arrays(ids, times, values)
+
+
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 40), drop=st.floats(0, 0.6))
 def test_what_was_there_is_still_there(seed, n, drop):
     """Every value given comes back at its own time stamp, and nothing else is known."""

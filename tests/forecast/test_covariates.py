@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 
 from forecast_cases import frame, seasonal_series, small_forecaster
+from tidegate.data import Panel
+from tidegate.data.clock import holiday_covariates
 from tidegate.errors import InputError
 from tidegate.forecast import GRUForecaster
 
@@ -121,6 +123,14 @@ def test_a_calendar_and_holidays_are_read():
         small_forecaster(holidays="Atlantis").fit(df)
 
 
+def test_holidays_are_known_as_far_ahead_as_the_horizon():
+    pytest.importorskip("holidays")
+    weeks = np.datetime64("2001-01-01", "ns") + np.arange(10) * np.timedelta64(7, "D")
+    panel = Panel.from_arrays("a", [weeks], [np.arange(10.0)], "W-MON")
+    marks = holiday_covariates(panel, "DE", 60 * 52)["holiday"].values[0]
+    assert marks[-52:].sum() >= 2  # Easter Monday and Whit Monday
+
+
 BAD = {
     "no future": (lambda p, f: (p, None), "known ahead: give predict a frame"),
     "too short a future": (
@@ -135,6 +145,7 @@ BAD = {
     "a column less in the past": (
         lambda p, f: (p.drop(columns="rain"), f), "no column 'rain' for a covariate"
     ),
+    "an infinite entry ahead": (lambda p, f: (p, f.assign(promo=np.inf)), "'promo'.* is infinite"),
     "an infinite entry": (lambda p, f: (p.assign(rain=np.inf), f), "'rain'.* is infinite"),
     "a static one that moves": (
         lambda p, f: (p.assign(region=[str(i) for i in range(len(p))]), f),

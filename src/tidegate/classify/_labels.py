@@ -32,8 +32,7 @@ def read_labels(y: Any, lengths: Array, per_step: bool) -> list[Any]:
     if len(labels) != len(lengths):
         raise InputError(
             f"y has {len(labels)} answers, but X has {len(lengths)} sequences: inconsistent "
-            "numbers of "
-            "samples"
+            "numbers of samples"
         )
     if not per_step:
         return labels
@@ -42,8 +41,7 @@ def read_labels(y: Any, lengths: Array, per_step: bool) -> list[Any]:
         if len(mine) != length:
             raise InputError(
                 f"y[{i}] has {len(mine)} labels, but X[{i}] has {length} steps: one for each "
-                "step is "
-                "needed"
+                "step is needed"
             )
     return steps
 

@@ -293,8 +293,7 @@ class Recurrent(Estimator):
         if stride > 1 and self.stride is None:
             self.notes_.append(
                 f"the longest sequence has {longest:,} steps: {2 * stride} of them are read at "
-                "once, "
-                f"every {stride}"
+                f"once, every {stride}"
             )
         return reader
 

@@ -40,7 +40,8 @@ def with_future(panel: Panel, future: IntoFrame, names: Names, horizon: int) -> 
     if missing:
         raise InputError(f"{names.source} has no column {missing[0]!r}, which is known ahead")
     rows = _rows_ahead(panel, series, times, horizon)
-    more = {name: [entries_of(frame[name])[mine] for mine in rows] for name in wanted}
+    entries = {name: entries_of(frame[name], series) for name in wanted}
+    more = {name: [entries[name][mine] for mine in rows] for name in wanted}
     later = [times[mine] for mine in rows]
     return replace(panel, covariates=extend(panel.covariates, more), later=later)
 

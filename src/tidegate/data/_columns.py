@@ -132,26 +132,30 @@ def read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | N
         place = series.place(column.name, int(missing.argmax()))
         raise InputError(f"{place} is empty, where a time stamp was expected")
     if column.dtype.is_numeric():
-        return _from_numbers(column, series)
+        numbers = whole_numbers(column.to_numpy(), column.name, series)
+        if not _are_days(numbers):
+            return numbers, None
+        return _from_texts([str(number) for number in numbers], column.name, series)
     if isinstance(column.dtype, nw.Date | nw.Datetime):
         column, clock = drop_zone(column)
-        return _in_range(column.to_numpy(), column.name, series), clock
+        return dates_in_range(column.to_numpy(), column.name, series), clock
     return _from_texts([_text(entry) for entry in column.to_list()], column.name, series)
 
 
-def _from_numbers(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
-    numbers = column.to_numpy()
+def whole_numbers(numbers: np.ndarray, column: str, series: Series) -> np.ndarray:
+    """Numbers as int64.
+
+    Raises:
+        InputError: one is not whole, or too large.
+    """
     whole = (np.abs(numbers.astype(np.float64)) < 2**53) & (numbers == np.round(numbers))
     if not whole.all():
         row = int(whole.argmin())
-        place = series.place(column.name, row)
+        place = series.place(column, row)
         raise InputError(
             f"{place}: {numbers[row]} is neither a date nor a whole number below 2**53"
         )
-    numbers = numbers.astype(np.int64)
-    if _are_days(numbers):
-        return _from_texts([str(number) for number in numbers], column.name, series)
-    return numbers, None
+    return numbers.astype(np.int64)
 
 
 def _are_days(numbers: np.ndarray) -> bool:
@@ -173,7 +177,12 @@ def _from_texts(texts: list[str], column: str, series: Series) -> tuple[np.ndarr
     return times, "UTC" if had_offset else None
 
 
-def _in_range(times: np.ndarray, column: str, series: Series) -> np.ndarray:
+def dates_in_range(times: np.ndarray, column: str, series: Series) -> np.ndarray:
+    """Time stamps as datetime64[ns].
+
+    Raises:
+        InputError: one is in a year that this does not hold.
+    """
     years = times.astype("datetime64[Y]").astype(np.int64) + 1970
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
     if outside.any():
@@ -197,11 +206,19 @@ def read_numbers(column: nw.Series, series: Series) -> np.ndarray:
         values = as_floats(column)
     else:
         values = _from_entries(column, series)
+    refuse_infinite(values, column.name, series)
+    return values
+
+
+def refuse_infinite(values: np.ndarray, column: str, series: Series) -> None:
+    """Pass over finite and missing numbers.
+
+    Raises:
+        InputError: one is infinite.
+    """
     infinite = np.isinf(values)
     if infinite.any():
-        place = series.place(column.name, int(infinite.argmax()))
-        raise InputError(f"{place} is infinite")
-    return values
+        raise InputError(f"{series.place(column, int(infinite.argmax()))} is infinite")
 
 
 def as_floats(column: nw.Series) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..errors import InputError
+from .files import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,7 @@ def files_under(source: str) -> list[str]:
             return [path]
         inside = system.get_file_info(pa.fs.FileSelector(path, recursive=True))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source} cannot be read: {_line(error)}") from None
+        raise InputError(f"{source} cannot be read: {first_line(error)}") from None
     found = [i.path for i in inside if i.type == pa.fs.FileType.File and _is_data(i.path, path)]
     if not found:
         raise InputError(f"{source} has no Parquet file (*.parquet) in it")
@@ -162,7 +163,7 @@ class ParquetFile:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> InputError:
-        return InputError(f"{self.path} is a damaged Parquet file ({_line(error)})")
+        return InputError(f"{self.path} is a damaged Parquet file ({first_line(error)})")
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -195,7 +196,3 @@ def _system(source: str) -> tuple[pa.fs.FileSystem, str]:
     if "://" in source:
         return pyarrow.fs.FileSystem.from_uri(source)
     return pyarrow.fs.LocalFileSystem(), os.path.abspath(source)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

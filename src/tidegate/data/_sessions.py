@@ -124,13 +124,6 @@ class Irregular(Frequency):
         usual = Every(self.step).words if self.dated else f"{self.step} apart"
         return f"irregular, usually {usual}"
 
-    @property
-    def season_length(self) -> int:
-        return 1
-
-    def holds(self, times: np.ndarray) -> np.ndarray:
-        return np.ones(times.shape, bool)
-
     def count(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         return (stop - start).astype(np.int64) // max(self.step, 1)
 

@@ -74,9 +74,9 @@ def holiday_covariates(panel: Panel, country: str, horizon: int) -> dict[str, Co
     """
     if panel.times[0].dtype.kind != "M" or isinstance(panel.frequency, Months):
         raise InputError(f"holidays need dates of days or hours, not {panel.frequency.words}")
-    years = {int(times[end].astype("datetime64[Y]").astype(int)) + 1970
-             for times in panel.times for end in (0, -1)}  # fmt: skip
-    names = _holidays(country, range(min(years), max(years) + 2 + horizon // 365))
+    ends = [panel.stamps(i, len(times), horizon)[-1] for i, times in enumerate(panel.times)]
+    first, last = min(times[0] for times in panel.times), max(ends)
+    names = _holidays(country, range(_year(first), _year(last) + 1))
     days = np.array(sorted(names), "datetime64[D]")
     words = np.array([names[day] for day in sorted(names)], np.str_)
 
@@ -89,6 +89,10 @@ def holiday_covariates(panel: Panel, country: str, horizon: int) -> dict[str, Co
         "holiday": _ahead(panel, horizon, lambda stamps: (which(stamps) != "none").astype(float)),
         "which holiday": _ahead(panel, horizon, which),
     }
+
+
+def _year(stamp: np.datetime64) -> int:
+    return int(stamp.astype("datetime64[Y]").astype(int)) + 1970
 
 
 def _holidays(country: str, years: range) -> dict[np.datetime64, str]:

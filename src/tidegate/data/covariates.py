@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ._columns import as_floats
+from ._columns import as_floats, refuse_infinite
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -97,12 +97,18 @@ def extend(
     return covariates | longer
 
 
-def entries_of(column: nw.Series) -> np.ndarray:
-    """Numbers as float64, names as text; NaN or "" where an entry is missing."""
+def entries_of(column: nw.Series, series: Series) -> np.ndarray:
+    """Numbers as float64, names as text; NaN or "" where an entry is missing.
+
+    Raises:
+        InputError: a number is infinite.
+    """
     import narwhals as nw
 
     if column.dtype == nw.Boolean or (column.dtype.is_numeric() and not column.dtype.is_decimal()):
-        return as_floats(column)
+        numbers = as_floats(column)
+        refuse_infinite(numbers, column.name, series)
+        return numbers
     texts = ["" if _is_missing(entry) else str(entry) for entry in column.to_list()]
     return np.array(texts, np.str_)
 
@@ -113,11 +119,7 @@ def _entries(df: nw.DataFrame, name: str, series: Series) -> np.ndarray:
         raise InputError(
             f"{series.names.source} has no column {name!r} for a covariate; its columns are {there}"
         )
-    entries = entries_of(df[name])
-    infinite = np.isinf(entries) if entries.dtype.kind == "f" else np.zeros(len(entries), bool)
-    if infinite.any():
-        raise InputError(f"{series.place(name, int(infinite.argmax()))} is infinite")
-    return entries
+    return entries_of(df[name], series)
 
 
 def _is_missing(entry: Any) -> bool:

@@ -63,7 +63,7 @@ def _parquet(path: Path) -> pa.Table:
     try:
         return pa.parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is a damaged Parquet file ({_first_line(error)})") from None
+        raise InputError(f"{path} is a damaged Parquet file ({first_line(error)})") from None
 
 
 def _csv(path: Path, content: bytes, text: Sequence[str]) -> pa.Table:
@@ -79,7 +79,7 @@ def _csv(path: Path, content: bytes, text: Sequence[str]) -> pa.Table:
             convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
         )
     except (pa.ArrowException, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a CSV table ({_first_line(error)})") from None
+        raise InputError(f"{path} is not a CSV table ({first_line(error)})") from None
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise InputError(f"{path} has two columns called {twice[0]!r}")
@@ -97,5 +97,6 @@ def _check_text(path: Path, content: bytes) -> str:
         ) from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of pyarrow says, without the rest of it."""
     return str(error).strip().partition("\n")[0].rstrip(".")

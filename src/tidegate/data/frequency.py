@@ -63,13 +63,13 @@ class Frequency(ABC):
         """The calendar in plain words, as a user is shown it."""
 
     @property
-    @abstractmethod
     def season_length(self) -> int:
         """How many steps make the most usual season; 1 where there is none."""
+        return 1
 
-    @abstractmethod
     def holds(self, times: np.ndarray) -> np.ndarray:
         """Whether each time stamp can lie on this calendar at all."""
+        return np.ones(times.shape, bool)
 
     @abstractmethod
     def count(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
@@ -109,13 +109,6 @@ class Steps(Frequency):
     @property
     def words(self) -> str:
         return f"whole numbers, {self.step} apart"
-
-    @property
-    def season_length(self) -> int:
-        return 1
-
-    def holds(self, times: np.ndarray) -> np.ndarray:
-        return np.ones(times.shape, bool)
 
     def count(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         return (stop - start) // self.step
@@ -161,7 +154,7 @@ class Every(Frequency):
 
     def holds(self, times: np.ndarray) -> np.ndarray:
         if self.weekday is None:
-            return np.ones(times.shape, bool)
+            return super().holds(times)
         return weekday_of(times) == self.weekday
 
     def count(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:

@@ -10,7 +10,14 @@ import numpy as np
 
 from ..errors import InputError
 from ._assemble import assemble
-from ._columns import Names, Series, read_columns
+from ._columns import (
+    Names,
+    Series,
+    dates_in_range,
+    read_columns,
+    refuse_infinite,
+    whole_numbers,
+)
 from ._sessions import Irregular
 from ._zones import Clock
 from .covariates import Covariate, read_covariates
@@ -158,8 +165,8 @@ class Panel:
         """Read one array of time stamps and one of values for each series.
 
         Raises:
-            InputError: as `from_frame`.
-            ValueError: the arguments have different lengths.
+            InputError: as `from_frame`, or a series has no value.
+            ValueError: the arguments have different lengths, or two series have one id.
         """
         if not len(ids) == len(times) == len(values):
             raise ValueError(
@@ -171,11 +178,22 @@ class Panel:
             raise ValueError("each series must have as many values as time stamps")
         if not sum(lengths):
             raise InputError("the arrays have no values")
+        names = list(map(str, ids))
+        for i, name in enumerate(names):
+            if not lengths[i]:
+                raise InputError(f"the arrays of series {name!r} have no values")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"ids must be different, and {twice!r} comes twice")
         codes = np.repeat(np.arange(len(ids)), lengths)
-        series = Series(Names("the arrays", "ids", "times", "values"), list(map(str, ids)), codes)
+        series = Series(Names("the arrays", "ids", "times", "values"), names, codes)
         stamps = np.concatenate([np.asarray(t) for t in times])
-        stamps = stamps.astype("datetime64[ns]" if stamps.dtype.kind in "MOUS" else np.int64)
+        if stamps.dtype.kind in "OUS":
+            stamps = stamps.astype("datetime64[ns]")
+        check = dates_in_range if stamps.dtype.kind == "M" else whole_numbers
+        stamps = check(stamps, "times", series)
         numbers = np.concatenate([np.asarray(v, np.float64) for v in values])
+        refuse_infinite(numbers, "values", series)
         notes: list[str] = []
         return cls(series.ids, *assemble(series, stamps, numbers, freq, notes)[:3], notes)
 

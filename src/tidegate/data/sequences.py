@@ -87,8 +87,7 @@ class SequenceFrame:
             if per_step:
                 raise InputError(
                     f"{source} has neither a column {id_col!r} nor {time_col!r}, so that its "
-                    "rows are "
-                    "no steps, but one label for each step was asked for; its columns are "
+                    "rows are no steps, but one label for each step was asked for; its columns are "
                     f"{_list(frame.columns)}"
                 )
             return cls._of_rows(frame, names, labels, like, source)
@@ -119,8 +118,7 @@ class SequenceFrame:
                 if not text:
                     raise InputError(
                         f"{source}: column {names[0]!r}, data row {row + 1} is empty: a sequence "
-                        "of "
-                        "length 0"
+                        "of length 0"
                     )
             return cls(texts, labels, ids, rows, names, like, False)
         series = Series(Names(source, None, "", ""), ["series"], np.zeros(len(frame), np.int64))
@@ -163,8 +161,7 @@ def _feature_names(
     if missing:
         raise InputError(
             f"{source} has no column {missing[0]!r}, which the model has learnt from; its "
-            "columns are "
-            f"{_list(frame.columns)}"
+            f"columns are {_list(frame.columns)}"
         )
     return list(features)
 
