@@ -77,11 +77,15 @@ def test_columns_by_other_names(folder, capsys):
         (["one.csv"], "the number of classes has to be greater than one"),
         (["empty.csv"], "data row 2 is empty: a sequence of length 0"),
         (["wide.csv", "--per-step"], "its rows are no steps"),
+        (["long.csv", "--id", "uid"], "long.csv has no column 'uid' for the sequences"),
+        (["long.csv", "--time", "day"], "long.csv has no column 'day' for the time stamps"),
+        (["unlabelled.csv"], "a label is missing: entry 1 of y is empty"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_nothing_is_written(folder, capsys, arguments, sentence):
     pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0], "y": ["x", "x"]}).to_csv("one.csv")
     (folder / "empty.csv").write_text('text,y\n"abc",1\n"",0\n')
+    (folder / "unlabelled.csv").write_text("v,y\n1,a\n2,\n3,b\n")
     assert main(["classify", *arguments, "--out", "out"]) == 2
     said = capsys.readouterr().err.strip()
     assert sentence in said

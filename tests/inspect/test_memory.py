@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from helpers import assert_matches
-from tidegate.inspect import _replay, ablate, gates, memory
+from tidegate.inspect import _replay, ablate, gates, gradient_flow, memory
 from tidegate.nn import GRU
 
 TIME, BATCH, FEATURES, HIDDEN = 9, 3, 2, 5
@@ -128,6 +128,17 @@ def test_a_reverse_direction_remembers_as_a_forward_one_of_the_reversed_rows():
         mine, theirs = getattr(found, name), getattr(wanted, name)
         assert (np.isnan(mine) == np.isnan(theirs)).all()
         assert_matches(np.nan_to_num(mine), np.nan_to_num(theirs), eps=64)
+
+
+def test_lags_end_where_the_longest_row_looked_at_began():
+    """Of many rows some are taken, and these need not be the longest."""
+    gru, x, lengths = a_gru(), an_input(40), torch.full((40,), 4)
+    lengths[1] = TIME
+    found = memory(gru, (x, None, lengths))["l0"]
+    curve = gradient_flow(gru, (x, None, lengths), compare=False)["l0"]
+    for numbers in (found.gradient, found.gradient_by_unit, found.flip, curve.norm):
+        assert np.isfinite(numbers).all()
+    assert (found.lags[-1], curve.lags[-1]) == (3, 4)
 
 
 def test_the_swap_effect_is_the_share_of_the_difference_that_is_left():

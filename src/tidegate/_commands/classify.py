@@ -13,6 +13,7 @@ from .._files import require_writable, staged
 from .._model_file import read_model
 from ..classify import GRUClassifier, GRURegressor
 from ..data import SequenceFrame, read_table
+from ..data._columns import require_columns
 from ..errors import InputError
 from ._terminal import messages, output, training_bar
 
@@ -113,7 +114,11 @@ def _write(answers: pa.Table, path: Path) -> None:
 
 
 def _read(request: Request, id_col: str) -> pa.Table:
-    return read_table(request.file, text=[id_col])
+    table = read_table(request.file, text=[id_col])
+    # Those that are not named may be absent: rows are sequences then, or come in order.
+    named = {"sequences": request.id, "time stamps": request.time}
+    require_columns(table.column_names, str(request.file), named)
+    return table
 
 
 def _sequences(

@@ -12,6 +12,7 @@ from .._inspectable import CanBeInspected
 from .._model_file import read_model
 from .._text import Source
 from ..data import Panel, load, read_table
+from ..data._columns import require_columns
 from ..data._sets import SETS
 from ..errors import InputError
 from ._terminal import messages, output
@@ -104,7 +105,10 @@ def _labeller(request: Request) -> tuple[Any, Any]:
     model = _open(kind.load(request.model), request)
     names = {"id_col": request.id, "time_col": request.time, "label_col": request.target}
     model.set_params(**{name: column for name, column in names.items() if column is not None})
-    return model, read_table(request.input, text=[model.id_col])
+    table = read_table(request.input, text=[model.id_col])
+    named = {"sequences": request.id, "time stamps": request.time}
+    require_columns(table.column_names, str(request.input), named)
+    return model, table
 
 
 def _open(model: Any, request: Request) -> Any:

@@ -14,6 +14,8 @@ from ._dates import FIRST_YEAR, LAST_YEAR, UnreadableDate, parse_dates
 from ._zones import Clock, drop_zone
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import narwhals as nw
 
 
@@ -60,7 +62,7 @@ def read_columns(df: nw.DataFrame, names: Names) -> Rows:
         InputError: a column is missing, or holds an entry that cannot be used.
     """
     wanted = {"series": names.id, "time stamps": names.time, "target": names.target}
-    _require_columns(df, names, wanted)
+    _require(df, names, wanted)
     series = read_ids(df, names)
     times, clock = read_times(df[names.time], series)
     return Rows(series, times, read_numbers(df[names.target], series), clock)
@@ -72,7 +74,7 @@ def read_stamps(df: nw.DataFrame, names: Names) -> tuple[Series, np.ndarray]:
     Raises:
         InputError: as `read_columns`.
     """
-    _require_columns(df, names, {"series": names.id, "time stamps": names.time})
+    _require(df, names, {"series": names.id, "time stamps": names.time})
     series = read_ids(df, names)
     return series, read_times(df[names.time], series)[0]
 
@@ -84,13 +86,22 @@ def time_text(moment: np.generic) -> str:
     return day if clock in ("", "00:00", "00:00:00") else f"{day} {clock}"
 
 
-def _require_columns(df: nw.DataFrame, names: Names, wanted: dict[str, str | None]) -> None:
-    there = ", ".join(repr(name) for name in df.columns) or "none"
+def require_columns(columns: Sequence[str], source: str, wanted: Mapping[str, str | None]) -> None:
+    """See that a table has the columns of these roles; None is not asked for.
+
+    Raises:
+        InputError: one is missing.
+    """
+    there = ", ".join(repr(name) for name in columns) or "none"
     for role, name in wanted.items():
-        if name is not None and name not in df.columns:
+        if name is not None and name not in columns:
             raise InputError(
-                f"{names.source} has no column {name!r} for the {role}; its columns are {there}"
+                f"{source} has no column {name!r} for the {role}; its columns are {there}"
             )
+
+
+def _require(df: nw.DataFrame, names: Names, wanted: Mapping[str, str | None]) -> None:
+    require_columns(df.columns, names.source, wanted)
     if len(df) == 0:
         raise InputError(f"{names.source} has no rows of data")
 

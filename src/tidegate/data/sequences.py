@@ -82,7 +82,9 @@ class SequenceFrame:
         taken = {label_col, id_col, time_col} if of_steps else {label_col}
         names = _feature_names(frame, taken, features, source)
         like = frame.head(2).to_native()
-        labels = frame[label_col].to_list() if label_col in frame.columns else None
+        labels = None
+        if label_col in frame.columns:  # where labels are texts, an empty cell of a file is ""
+            labels = [None if label == "" else label for label in frame[label_col].to_list()]
         if not of_steps:
             if per_step:
                 raise InputError(

@@ -174,8 +174,8 @@ def _untrained_curves(call: Call, lags: int | None, seed: int) -> list[Curve]:
 
 
 def _curve(way: Way, name: str, kind: str, lags: int | None) -> Curve:
-    time = len(way.states) - 1
-    longest = max(min(time, LAGS if lags is None else lags), 0)
+    # Rows that were not chosen may be longer.
+    longest = max(min(int(way.lengths.max()), LAGS if lags is None else lags), 0)
     norms = norm(sensitivity(way.advance, way.states, longest))
     # A lag beyond a row's beginning is no lag of that row.
     known = torch.arange(len(norms))[:, None] <= way.lengths

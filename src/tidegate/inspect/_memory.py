@@ -210,7 +210,8 @@ def memory_of(
         batch, rows = replay.batch, evenly(replay.batch, replay.affordable())
         replay = replay.rows(rows).checked()
         traces = replay.run().each
-        longest = max(min(replay.time - 1, 200 if lags is None else lags), 0)
+        steps = int(replay.lengths[some_rows(replay.batch)].max())
+        longest = max(min(steps - 1, 200 if lags is None else lags), 0)
         x = replay.inputs.x
         other = usual(x, replay.lengths) if flip is None else flip(x)
         flips = flip_effects(replay, traces, longest, other)
