@@ -1,5 +1,7 @@
 """Whole series come out of sorted Parquet files, each once, whatever the files are cut into."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,6 +97,26 @@ def test_hidden_files_and_those_under_way_are_left(tmp_path):
     assert opened(tmp_path).rows == 4
 
 
+def test_a_link_to_nothing_is_said_and_a_name_in_capitals_is_read(tmp_path):
+    write(tmp_path, [table([4])])
+    pq.write_table(table([3], 1), tmp_path / "1.PARQUET")
+    assert opened(tmp_path).rows == 7
+    (tmp_path / "2.parquet").symlink_to(tmp_path / "gone.parquet")
+    with pytest.raises(InputError, match=r"2\.parquet is a link to nothing"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [1, 6, 100])
+def test_row_groups_without_rows_are_passed_over(tmp_path, rows):
+    whole = table([3, 2, 4])
+    cuts = [0, 0, 4, 4, 6, 9, 9]
+    with pq.ParquetWriter(tmp_path / "0.parquet", whole.schema) as writer:
+        for first, stop in pairwise(cuts):
+            writer.write_table(whole.slice(first, stop - first))
+    assert pq.read_metadata(tmp_path / "0.parquet").num_row_groups == len(cuts) - 1
+    assert pa.concat_tables(read_all(tmp_path, rows=rows)).equals(whole)
+
+
 def read_all(folder, **rest):
     parts = opened(folder, **rest)
     return [batch for part in parts.parts for batch in parts.batches(part)]
@@ -142,6 +164,20 @@ def test_ids_of_two_kinds_are_refused(tmp_path):
     assert "column 'unique_id' holds int64, where string was expected" in said
 
 
+def test_types_may_differ_where_they_go_together(tmp_path):
+    numbers, others = table([4]), table([3, 2], 1)
+    cents = others.set_column(2, "y", others["y"].cast("int64"))
+    assert pa.concat_tables(read_all(write(tmp_path, [numbers, cents]))).num_rows == 9
+    for column, kind in (("y", "string"), ("ds", "timestamp[us]")):
+        other = others.set_column(
+            others.column_names.index(column), column, others[column].cast("int64").cast(kind)
+        )
+        said = refused(tmp_path / kind, [numbers, other])
+        assert f"1.parquet: column {column!r} holds {kind}, and in" in said
+        # Also where no part has both.
+        assert said == refused(tmp_path / kind, [numbers, other], rows=4)
+
+
 def test_what_is_no_folder_of_parquet_is_refused(tmp_path):
     with pytest.raises(InputError, match="there is no such folder"):
         opened(tmp_path / "none")
@@ -163,3 +199,14 @@ def test_a_file_cut_short_in_its_middle_is_said(tmp_path):
     file.write_bytes(data)
     with pytest.raises(InputError, match=r"0\.parquet is a damaged Parquet file"):
         read_all(folder)
+
+
+def test_a_page_that_is_not_what_was_written_is_said(tmp_path):
+    file = tmp_path / "0.parquet"
+    rows = table([500] * 8)
+    pq.write_table(rows, file, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"0\.parquet is a damaged Parquet file.*checksum"):
+        read_all(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -45,6 +46,8 @@ def files_under(source: str) -> list[str]:
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{source} cannot be read: {first_line(error)}") from None
     found = [i.path for i in inside if i.type == pa.fs.FileType.File and _is_data(i.path, path)]
+    if isinstance(system, pa.fs.LocalFileSystem):
+        _refuse_links_to_nothing(path)
     if not found:
         raise InputError(f"{source} has no Parquet file (*.parquet) in it")
     return sorted(found)
@@ -71,7 +74,11 @@ class ParquetFile:
         self.path, self.columns = path, list(columns)
         try:
             system, root = _system(source)
-            self._file = pq.ParquetFile(system.open_input_file(path), buffer_size=_BUFFER)
+            self._file = pq.ParquetFile(
+                system.open_input_file(path),
+                buffer_size=_BUFFER,
+                page_checksum_verification=True,
+            )
         except FileNotFoundError:
             raise InputError(f"{path} is no longer there") from None
         except (pa.ArrowException, OSError) as error:
@@ -115,9 +122,13 @@ class ParquetFile:
         return self.edge(column, 0, first=True), self.edge(column, last)
 
     def edge(self, column: str, group: int, *, first: bool = False) -> Any:
-        """The last entry of a column in a row group, or the first."""
+        """The last entry of a column up to a row group, or the first from it on; None if none."""
         if column in self._folders:
             return self._folders[column]
+        near = range(group, len(self.groups)) if first else range(group, -1, -1)
+        group = next((i for i in near if self._file.metadata.row_group(i).num_rows), -1)
+        if group < 0:
+            return None
         entries = self._tables([group], [column], None)
         pieces = [table.column(0) for table in entries if len(table)]
         return pieces[0][0].as_py() if first else pieces[-1][-1].as_py()
@@ -129,6 +140,11 @@ class ParquetFile:
             InputError: the file is damaged.
         """
         return self._tables(groups, self.columns, rows)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self.nothing().schema
 
     def nothing(self) -> pa.Table:
         """A table of no rows with the columns."""
@@ -184,10 +200,17 @@ def _folder_columns(path: str, root: str) -> dict[str, str | None]:
     return {name: None if entry == _NOTHING else unquote(entry) for name, _, entry in pairs}
 
 
+def _refuse_links_to_nothing(root: str) -> None:
+    """Arrow leaves them out, as if the folder had no such file."""
+    for path in map(str, Path(root).rglob("*")):
+        if _is_data(path, root) and not os.path.exists(path):
+            raise InputError(f"{path} is a link to nothing")
+
+
 def _is_data(path: str, root: str) -> bool:
     """Whether it is a Parquet file, and none that another program hides or has under way."""
     names = path.removeprefix(root).strip("/").split("/")
-    return names[-1].endswith((".parquet", ".pq")) and not any(n[:1] in "._" for n in names)
+    return names[-1].lower().endswith((".parquet", ".pq")) and not any(n[:1] in "._" for n in names)
 
 
 def _system(source: str) -> tuple[pa.fs.FileSystem, str]:

@@ -106,7 +106,8 @@ class Parts:
             least: how many parts there are to be at least, where there are so many row groups.
 
         Raises:
-            InputError: there are no such files, a column is not there, or a series is in two files.
+            InputError: there are no such files, a column is not there or of another type in each
+                file, or a series is in two files.
         """
         where, columns = os.fspath(source), (id, *others)
         looks = [_look(where, file, columns) for file in files_under(where)]
@@ -119,9 +120,10 @@ class Parts:
                 raise InputError(
                     f"{file.path}: column {id!r} holds {file.kind}, where {known} was expected"
                 )
+        _refuse_other_types(files, columns)
         files.sort(key=lambda file: (file.least, file.most))
         _refuse_shared(files, id)
-        facts = [(os.path.basename(file.path), *file[1:]) for file in files]
+        facts = [(os.path.basename(f.path), f.kind, f.groups, f.least, f.most) for f in files]
         digest = hashlib.blake2b(repr((columns, facts)).encode(), digest_size=16)
         rows = min(rows, sum(sum(file.groups) for file in files) // least)
         stretches = [stretch for file in files for stretch in _cut(file, rows)]
@@ -155,6 +157,7 @@ class _Look(NamedTuple):
 
     path: str
     kind: str
+    schema: pa.Schema
     groups: list[int]
     least: Any
     most: Any
@@ -164,11 +167,33 @@ def _look(source: str, path: str, columns: Sequence[str]) -> _Look:
     with ParquetFile(source, path, columns) as file:
         id = columns[0]
         if not sum(file.groups):
-            return _Look(path, file.kind(id), [], None, None)
+            return _Look(path, file.kind(id), file.schema, [], None, None)
         least, most = file.range(id)
         if least is None or most is None:
             raise InputError(f"{path}: column {id!r} has an empty entry: it names no series")
-        return _Look(path, file.kind(id), file.groups, least, most)
+        return _Look(path, file.kind(id), file.schema, file.groups, least, most)
+
+
+def _refuse_other_types(files: list[_Look], columns: Sequence[str]) -> None:
+    """Types that go together, such as int64 and double, may differ from file to file."""
+    import pyarrow as pa
+
+    schema, first = files[0].schema, files[0].path
+    for file in files[1:]:
+        if file.schema == schema:
+            continue
+        for name in columns:
+            known, found = schema.field(name).type, file.schema.field(name).type
+            try:
+                pa.unify_schemas(
+                    [pa.schema([(name, known)]), pa.schema([(name, found)])],
+                    promote_options="permissive",
+                )
+            except pa.ArrowException:
+                raise InputError(
+                    f"{file.path}: column {name!r} holds {found}, and in {first} {known}: it must "
+                    "be of one type in all files"
+                ) from None
 
 
 def _refuse_shared(files: list[_Look], id: str) -> None:
