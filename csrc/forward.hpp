@@ -8,10 +8,19 @@
 
 namespace tidegate::TIDEGATE_ISA {
 
+// Whether the slice is one row that goes through its steps with nothing between them.
+template <class T>
+bool goes_alone(const Call<T>& c, const Slice& s) {
+  const Shape& shape = c.weights->shape;
+  return s.count == 1 && !s.by_units && shape.reset == reset_after && !shape.norm && !c.offsets &&
+         !(c.keep || c.mask || c.zone) && (!c.gates || shape.hidden == padded<T>(shape.hidden));
+}
+
 template <class T>
 struct ForwardBuffers {
   index chunk;
   T *x_gates, *h_gates, *h_n, *kept, *masked, *gated, *zeros;
+  T* states;  // of one row, whole vectors: before the chunk, and after each step of it
   const T **inputs, **operands, **gated_rows;
   GateRow<T>* gate_rows;
 
@@ -28,6 +37,7 @@ struct ForwardBuffers {
     masked = take<T>(arena, c.mask ? n * hidden : 0);
     zeros = take<T>(arena, c.h_0 ? 0 : hidden);
     gated = take<T>(s.by_units ? shared : arena, before ? n * hidden : 0);
+    states = take<T>(arena, goes_alone(c, s) && hidden < l.width ? (chunk + 1) * l.width : 0);
     inputs = take<const T*>(arena, chunk * n);
     operands = take<const T*>(arena, n);
     gated_rows = take<const T*>(arena, before ? n : 0);
@@ -103,6 +113,35 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
     for (index i = 0; i < rows; ++i) stay(at, step, i, b.gate_rows[i].state, b.gate_rows[i].next);
 }
 
+// Steps of a row that is alone; its states in memory that others read are not always whole vectors.
+template <class T, class S>
+void forward_row(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
+                 index begin, index end) {
+  const index hidden = l.shape.hidden, steps = end - begin;
+  const std::size_t bytes = std::size_t(hidden) * sizeof(T);
+  const index output_time = at.c.reverse ? -at.c.output_time : at.c.output_time;
+  RowSteps<T> r{at.state(begin, 0, b.zeros),
+                b.x_gates,
+                l.gates * l.width,
+                b.h_gates,
+                at.output(begin, 0),
+                output_time,
+                at.sinks(begin, 0, at.saved(begin, 0)),
+                saved_size<T>(l.shape, 1)};
+  const bool apart = hidden < l.width;
+  if (apart) {
+    clear(b.states, l.width);
+    __builtin_memcpy(b.states, r.state, bytes);
+    r.state = b.states;
+    r.next = b.states + l.width;
+    r.next_row = l.width;
+  }
+  one_row_steps(l, steps, r, begin % 2 == 1);
+  if (apart)
+    for (index i = 0; i < steps; ++i)
+      __builtin_memcpy(at.output(begin + i, 0), b.states + (i + 1) * l.width, bytes);
+}
+
 // The state at each row's own end, and zeros past it.
 template <class T>
 void finish_rows(const Places<T>& at, const T* zeros) {
@@ -131,6 +170,7 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
   if (!c.h_0) clear(b.zeros, l.shape.hidden);
   const index per_group = l.gates * group_vectors, x_row = l.gates * l.width;
   const index steps = at.steps();
+  const bool alone = goes_alone(c, s);
   index rows = s.count;
   for (index begin = 0; begin < steps; begin += b.chunk) {
     const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
@@ -141,6 +181,10 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
     }
     input_product(c, l, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs,
                   b.x_gates, x_row);
+    if (alone) {
+      forward_row(at, l, b, begin, end);
+      continue;
+    }
     T* x_gates = b.x_gates;
     rows = at.alive(begin, s.count);
     for (index step = begin; step < end; ++step) {

@@ -133,4 +133,57 @@ void one_row_after(const OneRow<T, S>& a, index g0, index g1, bool turned) {
   }
 }
 
+// Successive steps of one row. States are whole vectors, their lanes past the last unit zero: what was
+// stored by a mask cannot be read on at once.
+template <class T>
+struct RowSteps {
+  const T* state;  // before the first step
+  const T* x_gates;
+  index x_row;
+  T* h_gates;
+  T* next;
+  index next_row;
+  GateSinks<T> sinks;  // of the first step
+  index saved_row;
+
+  // Step i, and on to the next one.
+  TIDEGATE_INLINE GateRow<T> take() {
+    const GateRow<T> row{x_gates, h_gates, state, next, sinks, state, nullptr, nullptr};
+    x_gates += x_row;
+    state = next;
+    next += next_row;
+    if (sinks.saved) sinks.saved += saved_row;
+    if (sinks.shown) sinks.shown += next_row;
+    return row;
+  }
+};
+
+// So many groups of one row stay in registers for a whole step: their weights stay in the first cache.
+constexpr int groups_in_registers = group_vectors == 1 ? 3 : 2;
+
+template <int groups = groups_in_registers, class T, class S>
+bool steps_in_registers(const Layout<T, S>& l, index steps, RowSteps<T> r) {
+  if (l.width == groups * group<T>) {
+    RowFor<T, S> in;
+    for (index i = 0; i < steps; ++i) {
+      const GateRow<T> row = r.take();
+      prepare(row.operand, l.hh.k, in);
+      one_row_groups<groups>(OneRow<T, S>{l.hh, l.width, l.bias_hn, row}, in, 0, 0, l.hh.k);
+    }
+    return true;
+  }
+  if constexpr (groups > 1) return steps_in_registers<groups - 1>(l, steps, r);
+  return false;
+}
+
+// "after" alone; `turned` if the first step reads its weights from the last to the first.
+template <class T, class S>
+void one_row_steps(const Layout<T, S>& l, index steps, RowSteps<T> r, bool turned) {
+  if (steps_in_registers(l, steps, r)) return;
+  for (index i = 0; i < steps; ++i, turned = !turned) {
+    const GateRow<T> row = r.take();
+    one_row_after(OneRow<T, S>{l.hh, l.width, l.bias_hn, row}, 0, l.width / group<T>, turned);
+  }
+}
+
 }  // namespace tidegate::TIDEGATE_ISA

@@ -188,7 +188,6 @@ struct StreamBuffers {
   T *x_gates, *h_gates, *h_n, *gated;
   const T **in, **states, **gated_rows;
   GateRow<T>* gate_rows;
-  T** next;
 
   StreamBuffers(const StreamPlan<T>& plan, Arena& arena) {
     const index n = stream_block;
@@ -202,7 +201,6 @@ struct StreamBuffers {
     states = take<const T*>(arena, n);
     gated_rows = take<const T*>(arena, n);
     gate_rows = take<GateRow<T>>(arena, n);
-    next = take<T*>(arena, n);
   }
 };
 
@@ -228,68 +226,27 @@ void step_rows(const Layout<T, S>& l, index rows, T* state, const StreamBuffers<
   if (l.shape.reset == reset_before) candidate_gates(l, 0, groups, rows, b.gated_rows, b.gate_rows);
 }
 
-// So many groups of one row stay in registers for a whole step.
-constexpr int groups_in_registers = group_vectors == 1 ? 4 : 2;
-
-// One row of "after", from its gates of the input to its next state.
-template <class T>
-TIDEGATE_INLINE GateRow<T> row_of(const T* state, const T* x_gates, T* h_gates, T* next) {
-  return {x_gates, h_gates, state, next, {nullptr, nullptr, 0}, state, nullptr, nullptr};
-}
-
-// Successive steps of one row, "after" alone: step i's state goes to next[i]. All vectors are whole,
-// their lanes past the last unit zero: what was stored by a mask cannot be read on at once.
-template <int groups, class T, class S>
-void step_in_registers(const Layout<T, S>& l, index steps, const T* state, const T* x_gates,
-                       T* h_gates, T* const* next) {
-  const index x_row = l.gates * l.width;
-  RowFor<T, S> in;
-  for (index i = 0; i < steps; ++i) {
-    const GateRow<T> row = row_of<T>(state, x_gates + i * x_row, h_gates, next[i]);
-    prepare(state, l.hh.k, in);
-    one_row_groups<groups>(OneRow<T, S>{l.hh, l.width, l.bias_hn, row}, in, 0, 0, l.hh.k);
-    state = next[i];
-  }
-}
-
-template <int groups = groups_in_registers, class T, class S>
-bool step_small(const Layout<T, S>& l, index steps, const T* state, const T* x_gates, T* h_gates,
-                T* const* next) {
-  if (l.width == groups * group<T>) {
-    step_in_registers<groups>(l, steps, state, x_gates, h_gates, next);
-    return true;
-  }
-  if constexpr (groups > 1) return step_small<groups - 1>(l, steps, state, x_gates, h_gates, next);
-  return false;
-}
-
 // Successive steps of one row; each step's state goes to a row of `out`, the last one to `state`.
 template <class T, class S>
 void steps_of_row(const Layout<T, S>& l, index steps, bool turned, T* state, T* out, index out_row,
                   const StreamBuffers<T>& b) {
-  const index hidden = l.shape.hidden, groups = l.width / group<T>, x_row = l.gates * l.width;
-  const std::size_t bytes = std::size_t(hidden) * sizeof(T);
-  for (index i = 0; i < steps; ++i) b.next[i] = out + i * out_row;
+  const index x_row = l.gates * l.width;
+  const std::size_t bytes = std::size_t(l.shape.hidden) * sizeof(T);
   if (l.shape.reset != reset_after) {
     StreamBuffers<T> one = b;
     for (index i = 0; i < steps; ++i) {
       one.x_gates = b.x_gates + i * x_row;
       step_rows(l, 1, state, one);
-      __builtin_memcpy(b.next[i], state, bytes);
+      __builtin_memcpy(out + i * out_row, state, bytes);
     }
     return;
   }
   clear(b.gated, l.width);
   __builtin_memcpy(b.gated, state, bytes);
-  if (!step_small(l, steps, b.gated, b.x_gates, b.h_gates, b.next)) {
-    const T* from = state;
-    for (index i = 0; i < steps; ++i) {
-      const GateRow<T> row = row_of<T>(from, b.x_gates + i * x_row, b.h_gates, b.next[i]);
-      one_row_after(OneRow<T, S>{l.hh, hidden, l.bias_hn, row}, 0, groups, (i % 2 == 1) != turned);
-      from = b.next[i];
-    }
-  }
-  __builtin_memcpy(state, b.next[steps - 1], bytes);
+  one_row_steps(l, steps,
+                {b.gated, b.x_gates, x_row, b.h_gates, out, out_row, {nullptr, nullptr, 0}, 0},
+                turned);
+  __builtin_memcpy(state, out + (steps - 1) * out_row, bytes);
 }
 
 template <class T, class S>

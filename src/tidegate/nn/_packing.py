@@ -49,7 +49,9 @@ class _Entry(NamedTuple):
                     return False
                 addresses.append(0)
                 continue
-            if weight.shape != shape or weight.dtype != self.dtype or not weight.is_contiguous():
+            if weight.shape != shape or weight.dtype is not self.dtype:
+                return False
+            if not weight.is_contiguous():
                 return False
             addresses.append(weight.data_ptr())
         return self.packed.is_of(*addresses)

@@ -77,88 +77,86 @@ def _is_plain_module(gru: GRU) -> bool:
 
 
 def _is_plain_input(gru: GRU, x: Tensor, hx: Tensor | None) -> bool:
-    if type(x) is not Tensor or x.dim() != 3 or not x.is_cpu or not x.numel():
+    dtype, shape = x.dtype, x.shape
+    if type(x) is not Tensor or len(shape) != 3 or 0 in shape or not x.is_cpu:
         return False
-    dtype, (*lead, features) = x.dtype, x.shape
-    if features != gru.input_size or x.stride(2) != 1:
+    if shape[2] != gru.input_size or x.stride(2) != 1:
         return False
-    if dtype != torch.float32 and dtype != torch.float64:
+    if dtype is not torch.float32 and dtype is not torch.float64:
         return False
     if hx is None:
         return True
     layers = gru.num_layers * (1 + gru.bidirectional)
     return (
         type(hx) is Tensor
-        and hx.dtype == dtype
+        and hx.dtype is dtype
         and hx.is_cpu
-        and hx.shape == (layers, lead[not gru.batch_first], gru.hidden_size)
+        and hx.shape == (layers, shape[not gru.batch_first], gru.hidden_size)
         and hx.is_contiguous()
     )
 
 
-def _plain_weights(gru: GRU, dtype: torch.dtype) -> list[list[Tensor]] | None:
+def _plain_weights(gru: GRU, dtype: torch.dtype) -> list[Direction] | None:
     """The parameters of each direction of each layer; None if they are not plain tensors."""
     parameters, found = gru._parameters, []
     for names in gru._all_weights:
-        weights = []
-        for name in names:
-            weight = parameters.get(name)
-            if weight is None or type(weight) not in _TENSORS:
+        weights = [parameters.get(name) for name in names]
+        for weight in weights:
+            if type(weight) not in _TENSORS or weight.dtype is not dtype or not weight.is_cpu:
                 return None
-            if weight.dtype != dtype or not weight.is_cpu:
-                return None
-            weights.append(weight)
-        found.append(weights)
+        if not gru.bias:
+            weights[2:2] = (None, None)
+        found.append(Direction(*weights))
     return found
 
 
-def _needs_gradient(x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> bool:
+def _needs_gradient(x: Tensor, hx: Tensor | None, weights: list[Direction]) -> bool:
     if not torch.is_grad_enabled():
         return False
     if x.requires_grad or (hx is not None and hx.requires_grad):
         return True
-    return any(weight.requires_grad for of_direction in weights for weight in of_direction)
+    return any(w.requires_grad for of_direction in weights for w in of_direction if w is not None)
 
 
-def _train(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> GRUResult:
+def _train(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[Direction]) -> GRUResult:
     """One layer, under autograd."""
     first, directions = gru.batch_first, 1 + gru.bidirectional
     plan = Plan(gru.reset, directions, gru.bias, gru.layer_norm, first)
-    flat = weights[0] if directions == 1 else [*weights[0], *weights[1]]
+    flat = [weight for of_direction in weights for weight in of_direction if weight is not None]
     x = x.transpose(0, 1) if first else x
     output, h_n, _ = EagerLayer.apply(plan, gru.memory == "save", x, hx, *_ABSENT_TENSORS, *flat)
     return GRUResult(output.transpose(0, 1) if first else output, h_n)
 
 
-def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) -> GRUResult:
+def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[Direction]) -> GRUResult:
     """Every layer, without gradients."""
     directions, hidden, first = 1 + gru.bidirectional, gru.hidden_size, gru.batch_first
-    time, batch = (x.size(1), x.size(0)) if first else (x.size(0), x.size(1))
-    units, state, layers = directions * hidden, directions * batch * hidden, gru.num_layers
-    threads, rows, reset = torch.get_num_threads(), time * batch, gru.reset
-    fields = Direction._fields if gru.bias else _WITHOUT_BIAS
+    features, strides, threads = x.size(2), x.stride(), torch.get_num_threads()
+    if first:
+        (batch, time, _), (x_batch, x_time, _) = x.shape, strides
+    else:
+        (time, batch, _), (x_time, x_batch, _) = x.shape, strides
+    units, rows, reset, layers = directions * hidden, time * batch, gru.reset, gru.num_layers
     h_n = x.new_empty(layers * directions, batch, hidden)
     h_n_at, h_0_at = h_n.data_ptr(), 0 if hx is None else hx.data_ptr()
-    step = state * x.element_size()
-    x_time, x_batch = (x.stride(1), x.stride(0)) if first else (x.stride(0), x.stride(1))
+    step = units * batch * x.element_size()
     for layer in range(layers):
-        sizes = x.size(2), hidden
-        packed = [
-            pack_direction(
-                Direction(**dict(zip(fields, of_direction, strict=False))),
-                reset,
-                rows,
-                False,
-                sizes,
+        sizes, at = (features, hidden), layer * directions
+        packed = pack_direction(weights[at], reset, rows, False, sizes)
+        reverse = None
+        if directions == 2:
+            reverse = pack_direction(weights[at + 1], reset, rows, False, sizes)
+        if first and layer == layers - 1:  # below the top all is time first, as in `_stack`
+            output, output_time, output_batch = x.new_empty(batch, time, units), units, time * units
+        else:
+            output, output_time, output_batch = (
+                x.new_empty(time, batch, units),
+                batch * units,
+                units,
             )
-            for of_direction in weights[layer * directions : (layer + 1) * directions]
-        ]
-        by_batch = first and layer == layers - 1  # below the top all is time first, as in `_stack`
-        output = x.new_empty((batch, time, units) if by_batch else (time, batch, units))
-        steps = (units, time * units) if by_batch else (batch * units, units)
         _kernels.gru_forward(
-            packed[0],
-            packed[1] if directions == 2 else None,
+            packed,
+            reverse,
             threads,
             time,
             batch,
@@ -168,18 +166,18 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[list[Tensor]]) ->
             *_ABSENT,
             h_0_at and h_0_at + layer * step,
             output.data_ptr(),
-            *steps,
+            output_time,
+            output_batch,
             h_n_at + layer * step,
             0,  # saved
             0,  # gates
             0,
         )
-        x, (x_time, x_batch) = output, steps
+        x, features, x_time, x_batch = output, units, output_time, output_batch
     return GRUResult(x, h_n)
 
 
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 _TENSORS = (Tensor, torch.nn.Parameter)
-_WITHOUT_BIAS = ("weight_ih", "weight_hh", "norm_ih", "norm_hh")
 _ABSENT = (0,) * 7  # offsets, lengths, keep and its three strides, mask
 _ABSENT_TENSORS = (None,) * 5  # keep, mask, zone, lengths, batch_sizes
