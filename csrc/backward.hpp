@@ -29,10 +29,12 @@ struct WeightGradients {
 template <class T>
 struct BackwardBuffers {
   index chunk;  // steps
+  index slots, cells;  // chunks whose gradients are kept for another thread, and cells of one
   index parts, part;  // weight gradients: how many, and which is this thread's
   index part_size;
   T* weights;  // shared, [part]
-  T *d_x, *d_h, *d_n, *gated;  // by cell; shared between threads by units
+  T *d_x, *d_h, *d_n, *gated;  // by cell, [slot]; of threads by rows each has its own
+  bool* multiplied;  // [slot]: the first thread makes the gradients of these inputs
   T *gates, *normal, *x_gates, *h_gates, *h_n;  // recomputed
   T *d_state, *d_operand, *d_stayed, *d_input;  // by row, by row, by cell of a product
   T *kept, *masked, *zeros;
@@ -48,19 +50,22 @@ struct BackwardBuffers {
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const index gates_row = l.gates * l.width;
     const bool before = l.shape.reset == reset_before, after = l.shape.reset == reset_after;
+    const bool by_rows = s.sharing == share_rows;
     chunk = chunk_steps(l, s, steps);
-    const index cells = chunk * n;
-    parts = s.by_units ? 1 : s.ranks;
-    part = s.by_units ? 0 : s.rank;
+    slots = s.sharing == share_products ? 2 : 1;
+    cells = chunk * n;
+    parts = by_rows ? s.ranks : 1;
+    part = by_rows ? s.rank : 0;
     part_size = WeightGradients<T>(l, nullptr).size;
     weights = take<T>(common, parts * part_size);
-    Arena& split = s.by_units ? common : own;
-    d_x = take<T>(split, cells * gates_row);
-    d_h = before                  ? take<T>(split, cells * 2 * l.width)
-          : after || l.shape.norm ? take<T>(split, cells * gates_row)
+    Arena& split = by_rows ? own : common;
+    d_x = take<T>(split, slots * cells * gates_row);
+    d_h = before                  ? take<T>(split, slots * cells * 2 * l.width)
+          : after || l.shape.norm ? take<T>(split, slots * cells * gates_row)
                                   : d_x;
-    d_n = take<T>(split, before ? cells * l.width : 0);
-    gated = take<T>(split, before ? cells * hidden : 0);
+    d_n = take<T>(split, before ? slots * cells * l.width : 0);
+    gated = take<T>(split, before ? slots * cells * hidden : 0);
+    multiplied = take<bool>(split, slots);
     const bool again = !c.saved || l.shape.norm;
     gates = take<T>(own, again ? cells * saved_gates(l.shape.reset) * l.width : 0);
     normal = take<T>(own, l.shape.norm && !c.saved ? saved_size<T>(l.shape, cells) : 0);
@@ -109,7 +114,7 @@ struct Backward {
   const Call<T>& c;
   Slice& s;
   const Layout<T> l;
-  const BackwardBuffers<T> b;
+  BackwardBuffers<T> b;
   const Places<T> at;
   const bool before, after, saved;  // whether the gates are, not what they are made of
   const index hidden, g0, g1, gates_row;
@@ -129,7 +134,7 @@ struct Backward {
         gates_row(l.gates * l.width) {}
 
   void meet() {
-    if (s.by_units) wait(s);
+    if (s.sharing == share_units) wait(s);
   }
 
   // Lists the cells of steps [begin, end) and returns their number.
@@ -350,8 +355,9 @@ struct Backward {
 
   // Gradient of the input; threads by units share the cells.
   void input_gradients(index cells) {
-    const index begin = s.by_units ? cells * s.rank / s.ranks : 0;
-    const index end = s.by_units ? cells * (s.rank + 1) / s.ranks : cells;
+    const bool by_units = s.sharing == share_units;
+    const index begin = by_units ? cells * s.rank / s.ranks : 0;
+    const index end = by_units ? cells * (s.rank + 1) / s.ranks : cells;
     const index row = l.ih_t.vectors * lanes<T>, input = l.shape.input;
     for (index from = begin; from < end; from += product_rows) {
       const index n = end - from < product_rows ? end - from : product_rows;
@@ -398,8 +404,9 @@ struct Backward {
     if (s.ranks > 1) wait(s);
     const WeightGradients<T> sum(l, b.weights);
     const index all = ceil_div(l.width, group<T>);
-    const index begin = at_most(s.by_units ? g0 : all * s.rank / s.ranks);
-    const index end = at_most(s.by_units ? g1 : all * (s.rank + 1) / s.ranks);
+    const bool by_units = s.sharing == share_units;
+    const index begin = at_most(by_units ? g0 : all * s.rank / s.ranks);
+    const index end = at_most(by_units ? g1 : all * (s.rank + 1) / s.ranks);
     if (c.d_weight_ih)
       unpack_gates(sum.ih, b.parts, b.part_size, c.d_weight_ih, begin, end, hidden, l.gates);
     if (c.d_weight_hh) {
@@ -443,7 +450,7 @@ struct Backward {
 
   void clear_weights() {
     const WeightGradients<T> sum(l, b.weights + b.part * b.part_size);
-    if (!s.by_units) return clear(b.weights + b.part * b.part_size, b.part_size);
+    if (s.sharing != share_units) return clear(b.weights + b.part * b.part_size, b.part_size);
     if (s.rank == 0) clear(b.weights, b.part_size);
     wait(s);
   }
@@ -452,8 +459,8 @@ struct Backward {
   // products below: it may not hold the NaN of an earlier call.
   void clear_padding() {
     if (l.width - hidden < lanes<T>) return;
-    if (!s.by_units || s.rank == 0) {
-      const index cells = b.chunk * s.count;
+    if (s.sharing == share_rows || s.rank == 0) {
+      const index cells = b.slots * b.cells;
       clear(b.d_x, cells * gates_row);
       if (b.d_h != b.d_x) clear(b.d_h, cells * l.hh_gates * l.width);
       if (before) clear(b.d_n, cells * l.width);
@@ -462,7 +469,6 @@ struct Backward {
   }
 
   void start_rows() {
-    if (!c.h_0) clear(b.zeros, hidden);
     clear(b.d_state, s.count * l.width);
     if (!c.d_h_n) return;
     for (index i = 0; i < s.count; ++i)
@@ -477,38 +483,98 @@ struct Backward {
                          count * sizeof(T));
       for (index t = s.lengths[i]; t < c.time; ++t) {
         if (c.d_keep) clear(c.d_keep + (t * c.batch + at.row(i)) * hidden + begin, count);
-        if (c.d_x && !c.offsets && !(s.by_units && s.rank))
+        if (c.d_x && !c.offsets && !(s.sharing == share_units && s.rank))
           clear(c.d_x + t * c.d_x_time + at.row(i) * c.d_x_batch, l.shape.input);
       }
     }
   }
 
+  // The cells of a chunk, of which `steps` are so many.
+  struct Chunk {
+    index begin, end, cells;
+  };
+
+  Chunk list_chunk(index k) {
+    const index begin = k * b.chunk, steps = at.steps();
+    const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
+    return {begin, end, list_cells(begin, end)};
+  }
+
+  void steps_back(const Chunk& chunk) {
+    if (l.shape.norm) clear(b.norm_sums, 4 * gates_row);
+    if (!saved)
+      recompute_gates(chunk.cells);
+    else if (before)
+      gate_operands(chunk.cells);
+    for (index step = chunk.end - 1; step >= chunk.begin; --step) {
+      const index cell = b.first[step - chunk.begin];
+      step_back(step, cell, b.first[step - chunk.begin + 1] - cell);
+    }
+    meet();
+  }
+
+  // The gradients of chunk k go to a slot of their own.
+  void choose_slot(index k, const BackwardBuffers<T>& all) {
+    const index cell = k % b.slots * b.cells;
+    b.d_x = all.d_x + cell * gates_row;
+    b.d_h = all.d_h + cell * l.hh_gates * l.width;
+    b.d_n = all.d_n + cell * l.width;
+    b.gated = all.gated + cell * hidden;
+  }
+
+  // Of two threads that share the products: the first goes back through the steps, and the second
+  // follows with the products. What that has no time for, of the inputs' gradients, the first makes.
+  void lead(index chunks) {
+    const BackwardBuffers<T> all = b;
+    Barrier::Flag* const flags = s.barrier->flags;
+    for (index k = chunks - 1; k >= 0; --k) {
+      const int done = int(chunks - k);
+      wait_for(s, flags[1].reached, done - int(b.slots));
+      choose_slot(k, all);
+      const Chunk chunk = list_chunk(k);
+      steps_back(chunk);
+      const bool mine = k == 0 || read(flags[1].reached) < done - 1;
+      b.multiplied[k % b.slots] = mine;
+      raise(flags[0].reached, done);
+      if (c.d_x && mine) input_gradients(chunk.cells);
+    }
+  }
+
+  void follow(index chunks, bool weights) {
+    const BackwardBuffers<T> all = b;
+    Barrier::Flag* const flags = s.barrier->flags;
+    for (index k = chunks - 1; k >= 0; --k) {
+      const int done = int(chunks - k);
+      choose_slot(k, all);
+      const Chunk chunk = list_chunk(k);
+      wait_for(s, flags[0].reached, done);
+      if (c.d_x && !b.multiplied[k % b.slots]) input_gradients(chunk.cells);
+      if (weights) weight_gradients(chunk.cells);
+      raise(flags[1].reached, done);
+    }
+  }
+
   void run() {
     const bool weights = c.d_weight_ih || c.d_weight_hh || c.d_bias_ih || c.d_bias_hh;
-    const index steps = at.steps();
-    if (weights) clear_weights();
+    const bool leads = s.sharing == share_products, follows = leads && s.rank;
+    const index chunks = ceil_div(at.steps(), b.chunk);
+    if (weights && (!leads || follows)) clear_weights();
+    if (!c.h_0) clear(b.zeros, hidden);
     clear_padding();
     start_rows();
-    const index chunks = ceil_div(steps, b.chunk);
-    for (index k = chunks - 1; k >= 0; --k) {
-      const index begin = k * b.chunk;
-      const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
-      const index cells = list_cells(begin, end);
-      if (l.shape.norm) clear(b.norm_sums, 4 * gates_row);
-      if (!saved)
-        recompute_gates(cells);
-      else if (before)
-        gate_operands(cells);
-      for (index step = end - 1; step >= begin; --step) {
-        const index cell = b.first[step - begin];
-        step_back(step, cell, b.first[step - begin + 1] - cell);
+    if (follows)
+      follow(chunks, weights);
+    else if (leads)
+      lead(chunks);
+    else
+      for (index k = chunks - 1; k >= 0; --k) {
+        const Chunk chunk = list_chunk(k);
+        steps_back(chunk);
+        if (c.d_x) input_gradients(chunk.cells);
+        if (weights) weight_gradients(chunk.cells);
+        meet();
       }
-      meet();
-      if (c.d_x) input_gradients(cells);
-      if (weights) weight_gradients(cells);
-      meet();
-    }
-    finish();
+    if (!follows) finish();
     if (weights) write_weights();
   }
 };

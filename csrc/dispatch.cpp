@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -110,24 +111,27 @@ const int watch_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 // How one direction is shared out. By rows, threads never meet. By units they meet at each step,
 // which pays only where there is no row for each of them, or where the weights are so large and the
 // rows so few that a step is bound by reading the weights, which threads by units read but once. A
-// normalisation takes all units of a row together, and so is always by rows.
+// normalisation takes all units of a row together, and so is always by rows. The steps of one row
+// that are too small for a barrier each are one thread's, and another has the products.
 struct Split {
   int ranks;
-  bool by_units;
+  int sharing;
 };
 
 constexpr double worth_a_thread = 2e5;     // flops of a call
 constexpr double worth_a_barrier = 4e4;  // flops of a step; 64 units gain 15% at best, lose 100
-constexpr double heavy_weights = 8e6;      // bytes of weight_hh
-constexpr index few_rows = 16;             // of a thread
+constexpr double worth_products = 4e6;  // flops of the products of inputs,
+constexpr double worth_product = 6e3;  // and of each of them: it comes from another core's cache
+constexpr double heavy_weights = 8e6;  // bytes of weight_hh
+constexpr index few_rows = 16;  // of a thread
 
 // Where other processes want the cores, the thread waited for is often not running, and each step
 // waits for the scheduler. After a call that took longer than one thread would have, small steps
 // are taken by one for ten times what was lost: a wait by chance costs little, a neighbour that
 // stays a tenth. The result is the same to the bit.
 constexpr double too_small_when_crowded = 4e6;  // flops of a step
-constexpr double crowded_for = 10;              // times what was lost,
-constexpr double crowded_most = 2;              // and seconds at most
+constexpr double crowded_for = 10;  // times what was lost,
+constexpr double crowded_most = 2;  // and seconds at most
 using Clock = std::chrono::steady_clock;
 std::atomic<Clock::rep> crowded_until{0};
 
@@ -141,25 +145,40 @@ Split choose_split(const Call<T>& c, int threads) {
   const double weights = double(gates_of(shape.reset)) * shape.hidden * shape.hidden;
   const double step = 2 * weights * c.batch;
   const index groups = (shape.hidden + kernels_of<T>().group - 1) / kernels_of<T>().group;
-  if (threads <= 1 || step * c.time < worth_a_thread) return {1, false};
+  const Split alone{1, share_rows};
+  if (threads <= 1 || step * c.time < worth_a_thread) return alone;
   const bool heavy = weights * sizeof(T) > heavy_weights && c.batch < few_rows * threads;
   const int useful = int(std::min<index>(threads, groups));
-  const bool by_units =
-      (c.batch < threads || heavy) && useful > 1 && step >= worth_a_barrier && !shape.norm;
-  if (by_units)
-    return step < too_small_when_crowded && crowded() ? Split{1, false} : Split{useful, true};
-  return {int(std::min<index>(threads, c.batch)), false};
+  const bool few = c.batch < threads || heavy;
+  if (few && useful > 1 && step >= worth_a_barrier && !shape.norm)
+    return step < too_small_when_crowded && crowded() ? alone : Split{useful, share_units};
+  const double product = 2.0 * gates_of(shape.reset) * shape.hidden * shape.input;
+  if (c.batch == 1 && product >= worth_product && product * c.time >= worth_products && !c.tokens &&
+      !shape.norm)
+    return crowded() ? alone : Split{2, share_products};
+  return {int(std::min<index>(threads, c.batch)), share_rows};
+}
+
+// Of this thread.
+double processor_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
 }
 
 void notice_crowd(const std::vector<Slice>& slices, Clock::time_point begin) {
   const double ranks = double(slices.size());
-  if (!slices[0].by_units) return;
+  if (slices[0].sharing == share_rows) return;
   using Seconds = std::chrono::duration<double>;
   const auto now = Clock::now();
   const double took = Seconds(now - begin).count();
-  double waited = 0;  // of all ranks but the one that was waited for
-  for (const Slice& slice : slices) waited += slice.waited;
-  const double lost = took - ranks * (took - waited / (ranks - 1));
+  double waited = 0, worked = 0;  // of all ranks but the one that was waited for; of all
+  for (const Slice& slice : slices) {
+    waited += slice.waited;
+    worked += std::max(0.0, slice.worked - slice.waited);
+  }
+  const bool equal = slices[0].sharing == share_units;
+  const double lost = took - (equal ? ranks * (took - waited / (ranks - 1)) : worked);
   if (lost <= 0) return;
   const Seconds rest(std::min(crowded_for * lost, crowded_most));
   const auto until = now + std::chrono::duration_cast<Clock::duration>(rest);
@@ -186,7 +205,8 @@ void share(const Call<T>& c, Split split, Shares& to) {
   const index groups =
       (c.weights->shape.hidden + kernels_of<T>().group - 1) / kernels_of<T>().group;
   const int ranks = split.ranks;
-  if (!split.by_units && c.lengths && ranks > 1) {  // dealt like cards: equal sums of lengths
+  const bool by_rows = split.sharing == share_rows, by_units = split.sharing == share_units;
+  if (by_rows && c.lengths && ranks > 1) {  // dealt like cards: equal sums of lengths
     std::vector<index> dealt;
     dealt.reserve(n);
     for (int rank = 0; rank < ranks; ++rank)
@@ -198,15 +218,15 @@ void share(const Call<T>& c, Split split, Shares& to) {
   index begin = 0;
   for (int rank = 0; rank < ranks; ++rank) {
     const index dealt = (n - rank + ranks - 1) / ranks;
-    const index count = split.by_units ? n
-                        : c.lengths    ? dealt
-                                       : n * (rank + 1) / ranks - n * rank / ranks;
-    const index from = split.by_units ? 0 : begin;
+    const index count = !by_rows    ? n
+                        : c.lengths ? dealt
+                                    : n * (rank + 1) / ranks - n * rank / ranks;
+    const index from = by_rows ? begin : 0;
     begin += count;
     to.slices.push_back({to.rows.data() + from, to.lengths.data() + from, count,
-                         split.by_units ? groups * rank / ranks : 0,
-                         split.by_units ? groups * (rank + 1) / ranks : groups, rank, ranks,
-                         split.by_units, &to.barrier, 0, 0});
+                         by_units ? groups * rank / ranks : 0,
+                         by_units ? groups * (rank + 1) / ranks : groups, rank, ranks,
+                         split.sharing, &to.barrier, 0, 0, 0});
   }
 }
 
@@ -272,8 +292,11 @@ void run(Call<T>* calls, int directions, int threads, Size own_size, Size shared
   }
   char* const memory = scratch.get(pages(used + 1));
   const auto work = [&](int d, int rank) {
-    kernel(calls[d], shares[d].slices[rank], Arena{memory + own_at[d][rank], 0},
-           Arena{memory + common_at[d], 0});
+    Slice& slice = shares[d].slices[rank];
+    const bool timed = slice.sharing == share_products;
+    const double since = timed ? processor_seconds() : 0;
+    kernel(calls[d], slice, Arena{memory + own_at[d][rank], 0}, Arena{memory + common_at[d], 0});
+    if (timed) slice.worked = processor_seconds() - since;
   };
   const auto begin = Clock::now();
   if (side_by_side)

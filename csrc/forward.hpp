@@ -12,31 +12,36 @@ namespace tidegate::TIDEGATE_ISA {
 template <class T>
 bool goes_alone(const Call<T>& c, const Slice& s) {
   const Shape& shape = c.weights->shape;
-  return s.count == 1 && !s.by_units && shape.reset == reset_after && !shape.norm && !c.offsets &&
-         !(c.keep || c.mask || c.zone) && (!c.gates || shape.hidden == padded<T>(shape.hidden));
+  return s.count == 1 && s.sharing != share_units && shape.reset == reset_after && !shape.norm &&
+         !c.offsets && !(c.keep || c.mask || c.zone) &&
+         (!c.gates || shape.hidden == padded<T>(shape.hidden));
 }
 
 template <class T>
 struct ForwardBuffers {
-  index chunk;
+  index chunk, slots, slot;  // steps; chunks whose inputs' products are kept, and the size of one
   T *x_gates, *h_gates, *h_n, *kept, *masked, *gated, *zeros;
   T* states;  // of one row, whole vectors: before the chunk, and after each step of it
   const T **inputs, **operands, **gated_rows;
   GateRow<T>* gate_rows;
 
-  // `gated` is shared between threads that split the units: each writes its part of r * h.
+  // Shared are `gated` of threads that split the units, where each writes its part of r * h, and the
+  // inputs' products where they are another's work.
   TIDEGATE_APART ForwardBuffers(const Call<T>& c, const Slice& s, Arena& arena, Arena& shared) {
     const Layout<T> l(c.weights->shape, nullptr, false);  // sizes alone
     const index n = s.count, hidden = l.shape.hidden, steps = Places<T>{c, s}.steps();
     const bool before = l.shape.reset == reset_before;
-    chunk = chunk_steps(l, s, steps);
-    x_gates = take<T>(arena, chunk * n * l.gates * l.width);
+    const bool ahead = s.sharing == share_products;
+    chunk = ahead ? ceil_div(chunk_rows(hidden), n) : chunk_steps(l, s, steps);
+    slots = ahead ? 4 : 1;
+    slot = chunk * n * l.gates * l.width;
+    x_gates = take<T>(ahead ? shared : arena, slots * slot);
     h_gates = take<T>(arena, n * l.gates * l.width);
     h_n = take<T>(arena, before ? n * l.width : 0);
     kept = take<T>(arena, c.keep ? n * hidden : 0);
     masked = take<T>(arena, c.mask ? n * hidden : 0);
     zeros = take<T>(arena, c.h_0 ? 0 : hidden);
-    gated = take<T>(s.by_units ? shared : arena, before ? n * hidden : 0);
+    gated = take<T>(s.sharing == share_units ? shared : arena, before ? n * hidden : 0);
     states = take<T>(arena, goes_alone(c, s) && hidden < l.width ? (chunk + 1) * l.width : 0);
     inputs = take<const T*>(arena, chunk * n);
     operands = take<const T*>(arena, n);
@@ -89,7 +94,8 @@ void list_rows(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<
                       b.h_n + i * l.width,
                       l.shape.norm ? saved : nullptr};
     if (l.shape.reset == reset_before) b.gated_rows[i] = gated;
-    if (at.s.by_units)  // the others' units are in their caches: ask for all lines at once
+    if (at.s.sharing ==
+        share_units)  // the others' units are in their caches: ask for all lines at once
       for (index u = 0; u < hidden; u += 64 / index(sizeof(T))) __builtin_prefetch(o.operand + u);
   }
 }
@@ -105,7 +111,7 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
   } else {
     recurrent_gates(l, g0, g1, rows, b.operands, b.gate_rows);
     if (reset == reset_before) {
-      if (s.by_units) wait(s);
+      if (s.sharing == share_units) wait(s);
       candidate_gates(l, g0, g1, rows, b.gated_rows, b.gate_rows);
     }
   }
@@ -116,12 +122,12 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
 // Steps of a row that is alone; its states in memory that others read are not always whole vectors.
 template <class T, class S>
 void forward_row(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
-                 index begin, index end) {
+                 index begin, index end, const T* x_gates) {
   const index hidden = l.shape.hidden, steps = end - begin;
   const std::size_t bytes = std::size_t(hidden) * sizeof(T);
   const index output_time = at.c.reverse ? -at.c.output_time : at.c.output_time;
   RowSteps<T> r{at.state(begin, 0, b.zeros),
-                b.x_gates,
+                x_gates,
                 l.gates * l.width,
                 b.h_gates,
                 at.output(begin, 0),
@@ -162,32 +168,51 @@ void finish_rows(const Places<T>& at, const T* zeros) {
   }
 }
 
+// The inputs' products of the chunks that nobody has claimed, `slots` ahead of the steps at most.
+template <class F>
+void multiply_ahead(Slice& s, index chunks, index slots, F multiply) {
+  Barrier& b = *s.barrier;
+  for (int chunk; (chunk = read(b.claimed)) < chunks;) {
+    wait_for(s, b.flags[0].reached, chunk + 1 - int(slots));
+    if (!claim(s, chunk)) continue;
+    multiply(chunk);
+    raise(b.flags[s.rank].reached, chunk + 1);
+  }
+}
+
 template <class T, class S>
 void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
   const Layout<T, S> l(*c.weights);
   const ForwardBuffers<T> b(c, s, arena, shared);
   const Places<T> at{c, s};
-  if (!c.h_0) clear(b.zeros, l.shape.hidden);
   const index per_group = l.gates * group_vectors, x_row = l.gates * l.width;
-  const index steps = at.steps();
-  const bool alone = goes_alone(c, s);
-  index rows = s.count;
-  for (index begin = 0; begin < steps; begin += b.chunk) {
-    const index end = begin + b.chunk < steps ? begin + b.chunk : steps;
-    index cells = 0;
-    for (index step = begin; step < end; ++step) {
+  const index steps = at.steps(), chunks = ceil_div(steps, b.chunk);
+  const auto end_of = [&](index chunk) {
+    return (chunk + 1) * b.chunk < steps ? (chunk + 1) * b.chunk : steps;
+  };
+  const auto x_gates_of = [&](index chunk) { return b.x_gates + chunk % b.slots * b.slot; };
+  const auto multiply = [&](index chunk) {
+    index cells = 0, rows = s.count;
+    for (index step = chunk * b.chunk; step < end_of(chunk); ++step) {
       rows = at.alive(step, rows);
       for (index i = 0; i < rows; ++i) b.inputs[cells++] = at.x(step, i);
     }
     input_product(c, l, s.group_begin * per_group, s.group_end * per_group, cells, b.inputs,
-                  b.x_gates, x_row);
-    if (alone) {
-      forward_row(at, l, b, begin, end);
-      continue;
-    }
-    T* x_gates = b.x_gates;
-    rows = at.alive(begin, s.count);
-    for (index step = begin; step < end; ++step) {
+                  x_gates_of(chunk), x_row);
+  };
+  const bool ahead = s.sharing == share_products, alone = goes_alone(c, s);
+  if (ahead && s.rank) return multiply_ahead(s, chunks, b.slots, multiply);
+  if (!c.h_0) clear(b.zeros, l.shape.hidden);
+  index rows = s.count;
+  for (index chunk = 0; chunk < chunks; ++chunk) {
+    const index begin = chunk * b.chunk, end = end_of(chunk);
+    if (!ahead || claim(s, int(chunk)))
+      multiply(chunk);
+    else
+      wait_for(s, s.barrier->flags[1].reached, int(chunk) + 1);
+    T* x_gates = x_gates_of(chunk);
+    if (alone) forward_row(at, l, b, begin, end, x_gates);
+    for (index step = begin; step < end && !alone; ++step) {
       rows = at.alive(step, rows);
       if constexpr (normalises<T, S>)
         if (l.shape.norm)
@@ -195,8 +220,9 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
             normalise_input(l, x_gates + i * x_row, at.hats(step, i));
       forward_step(at, l, b, step, rows, x_gates, s);
       x_gates += rows * x_row;
-      if (s.by_units && step + 1 < steps) wait(s);
+      if (s.sharing == share_units && step + 1 < steps) wait(s);
     }
+    if (ahead) raise(s.barrier->flags[0].reached, int(chunk) + 1);
   }
   finish_rows(at, b.zeros);
 }

@@ -83,26 +83,33 @@ struct Call {
   T* d_norm_hh;  // OUT  (gates * hidden,)
 };
 
-// One flag a thread, each on its own cache line.
+// Where threads meet. Each has a cache line of its own.
 struct Barrier {
   struct alignas(64) Flag {
-    int epoch;
+    int epoch;  // of the barrier
+    int reached;  // chunks that this thread is done with, where it goes ahead of others
   } flags[64];
+  alignas(64) int claimed;  // chunks that somebody has taken
 };
 
+// How threads share a call. Those that split the rows meet once, to add up their weight gradients;
+// those that split the units meet at each step. Of two that share the products, the first goes
+// through the steps, and the second does what no step waits for: the products of inputs ahead of
+// it, and behind it those of gradients.
+enum Sharing : int { share_rows, share_units, share_products };
+
 // What one thread does: its rows (longest first), its groups of units, and who shares them.
-// Threads that split the units (`by_units`) meet at the barrier at each step; threads that split
-// the rows meet once, to add up their weight gradients.
 struct Slice {
   const index* rows;  // batch indices
   const index* lengths;  // their lengths
   index count;
   index group_begin, group_end;
   int rank, ranks;
-  bool by_units;
+  int sharing;
   Barrier* barrier;
   int epoch;
-  double waited;  // OUT seconds at barriers, beyond what spinning covers
+  double waited;  // OUT seconds for others, beyond what spinning covers
+  double worked;  // OUT seconds of the processor, of threads that share the products
 };
 
 // What a stream does at each step: one layer after the other (stream.hpp).

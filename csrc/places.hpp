@@ -80,7 +80,9 @@ struct Places {
 template <class T>
 index chunk_steps(const Layout<T>& l, const Slice& s, index steps) {
   if (s.count == 0 || steps == 0) return 1;
-  const index by_cache = chunk_bytes / (l.gates * l.width * index(sizeof(T)) * s.count);
+  const index by_bytes = chunk_bytes / (l.gates * l.width * index(sizeof(T)) * s.count);
+  // A chunk of one row is a block of its sums, whether one thread makes it or two.
+  const index by_cache = s.count > 1 || by_bytes < cell_block ? by_bytes : cell_block;
   const index by_rows = ceil_div(chunk_rows(l.shape.hidden), s.count);
   const index chunk = by_cache > by_rows ? by_cache : by_rows;
   return chunk < 1 ? 1 : chunk < steps ? chunk : steps;

@@ -116,6 +116,27 @@ def same_bits(a: Outputs, b: Outputs, names: tuple[str, ...] = Outputs._fields) 
     return all(x is y is None or np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
+# One row whose steps are one thread's, and the products another's.
+LED = [
+    Case(time=401, batch=1, features=64, hidden=50, threads=2),
+    Case(time=401, batch=1, features=67, hidden=48, threads=2, saved=False, ragged=True),
+    Case(time=401, batch=1, features=130, hidden=33, threads=2, reset="before", keep="unit"),
+    Case(time=401, batch=1, features=99, hidden=40, threads=2, reset="before", saved=False),
+    Case(time=401, batch=1, features=250, hidden=31, threads=2, reset="none", masked=True),
+    Case(time=401, batch=1, features=65, hidden=64, threads=4, directions=2, gated=True),
+    Case(time=401, batch=1, features=80, hidden=52, threads=2, dtype=np.float64, layout="packed"),
+]
+
+
+@pytest.mark.parametrize("case", LED, ids=str)
+def test_threads_that_share_the_products_match_the_reference_with_the_bits_of_one(case):
+    check(case)
+    inputs = draw(case)
+    together = run(case, inputs)
+    assert same_bits(together, run(replace(case, threads=1), inputs))
+    assert all(same_bits(together, run(case, inputs)) for _ in range(5))
+
+
 ROWS = ("output", "h_n", "gates", "d_x", "d_h_0", "d_keep")  # what belongs to a row
 
 
@@ -267,6 +288,16 @@ def test_narrow_weights_give_a_row_its_bits_whatever_is_beside_it(storage, case,
     together = run_forward(case, inputs, narrow)
     assert np.array_equal(together.output[:, row], apart.output[:, 0])
     assert np.array_equal(together.h_n[:, row], apart.h_n[:, 0])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_narrow_weights_have_the_bits_of_one_thread_where_two_share_the_products(storage):
+    case = LED[0]
+    inputs = draw(case)
+    narrow = [weights.narrow(storage) for weights in pack(case, inputs)]
+    together = run_forward(case, inputs, narrow)
+    alone = run_forward(replace(case, threads=1), inputs, narrow)
+    assert same_bits(together, alone, ("output", "h_n"))
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -482,6 +513,7 @@ GRANTED = """
 from kernel_cases import Case, check
 check(Case(time=20, batch=64, features=16, hidden=64, threads=3))
 check(Case(time=20, batch=1, features=16, hidden=200, threads=3, directions=2))
+check(Case(time=401, batch=1, features=64, hidden=50, threads=2))
 """
 
 

@@ -256,27 +256,30 @@ struct Outputs {
   }
 };
 
-// The slices of a call for `ranks` threads: by rows, each thread's longest first, or by units.
+// The slices of a call for `ranks` threads: by rows, each thread's longest first, by units, or, of two
+// threads, by products.
 struct Shares {
   std::vector<index> rows, lengths;
   std::vector<Slice> slices;
   Barrier barrier{};
 
   template <class T>
-  Shares(const Inputs<T>& in, int ranks, bool by_units) : rows(in.call.batch) {
+  Shares(const Inputs<T>& in, int ranks, int sharing) : rows(in.call.batch) {
     const index batch = in.call.batch, unit_group = tidegate::kernels_of<T>().group;
     const index groups = (in.weights.shape.hidden + unit_group - 1) / unit_group;
     std::iota(rows.begin(), rows.end(), index(0));
     const auto part = [&](index whole, int rank) { return whole * rank / ranks; };
+    const bool by_rows = sharing == tidegate::share_rows;
+    const bool by_units = sharing == tidegate::share_units;
     for (int rank = 0; rank < ranks; ++rank) {
-      const index begin = by_units ? 0 : part(batch, rank);
-      const index end = by_units ? batch : part(batch, rank + 1);
+      const index begin = by_rows ? part(batch, rank) : 0;
+      const index end = by_rows ? part(batch, rank + 1) : batch;
       const index group_begin = by_units ? part(groups, rank) : 0;
       const index group_end = by_units ? part(groups, rank + 1) : groups;
       std::stable_sort(rows.begin() + begin, rows.begin() + end,
                        [&](index a, index b) { return in.length(a) > in.length(b); });
       slices.push_back({rows.data() + begin, nullptr, end - begin, group_begin, group_end, rank,
-                        ranks, by_units, &barrier, 0});
+                        ranks, sharing, &barrier, 0, 0, 0});
     }
     for (index row : rows) lengths.push_back(in.length(row));
     for (Slice& slice : slices) slice.lengths = lengths.data() + (slice.rows - rows.data());
@@ -285,9 +288,9 @@ struct Shares {
 };
 
 template <class T, class Size, class Kernel>
-void run(const Inputs<T>& in, const Call<T>& call, int ranks, bool by_units, Size own_size,
+void run(const Inputs<T>& in, const Call<T>& call, int ranks, int sharing, Size own_size,
          Size shared_size, Kernel kernel) {
-  Shares shares(in, ranks, by_units);
+  Shares shares(in, ranks, sharing);
   const Scratch common(shared_size(call, shares.slices[0]));
   const auto work = [&](Slice& slice) {
     const Scratch own(own_size(call, slice));
@@ -301,13 +304,13 @@ void run(const Inputs<T>& in, const Call<T>& call, int ranks, bool by_units, Siz
 }
 
 template <class T>
-std::unique_ptr<Outputs<T>> run(const Inputs<T>& in, int ranks, bool by_units) {
+std::unique_ptr<Outputs<T>> run(const Inputs<T>& in, int ranks, int sharing) {
   auto out = std::make_unique<Outputs<T>>(in);
   const auto& k = tidegate::kernels_of<T>();
   out->call.weights = &in.narrow;
-  run(in, out->call, ranks, by_units, k.forward_scratch, k.forward_shared, k.forward);
+  run(in, out->call, ranks, sharing, k.forward_scratch, k.forward_shared, k.forward);
   out->call.weights = &in.weights;
-  run(in, out->call, ranks, by_units, k.backward_scratch, k.backward_shared, k.backward);
+  run(in, out->call, ranks, sharing, k.backward_scratch, k.backward_shared, k.backward);
   return out;
 }
 
@@ -325,21 +328,27 @@ void require_equal(const char* name, const Array<T>& a, const Array<T>& b, T tol
 template <class T>
 void check(Random& random, Sizes sizes, const std::string& seed) {
   const Inputs<T> in(random, sizes);
-  const auto one = run(in, 1, false);
+  const auto one = run(in, 1, tidegate::share_rows);
   const index unit_group = tidegate::kernels_of<T>().group;
   const int groups = int((sizes.shape.hidden + unit_group - 1) / unit_group);
-  for (const bool by_units : {false, true})
-    for (int ranks = 1; ranks <= std::min(4, by_units ? groups : 4); ++ranks) {
-      if (by_units && sizes.shape.norm) continue;
-      const auto many = run(in, ranks, by_units);
-      const std::string what = seed + (by_units ? " by units, " : " by rows, ") +
-                               std::to_string(ranks) + " threads, reset " +
+  const struct {
+    int sharing, least, most;
+    const char* name;
+  } ways[] = {{tidegate::share_rows, 1, 4, " by rows, "},
+              {tidegate::share_units, 1, std::min(4, groups), " by units, "},
+              {tidegate::share_products, 2, 2, " by products, "}};
+  for (const auto& way : ways)
+    for (int ranks = way.least; ranks <= way.most; ++ranks) {
+      const bool by_rows = way.sharing == tidegate::share_rows;
+      if (!by_rows && sizes.shape.norm) continue;
+      const auto many = run(in, ranks, way.sharing);
+      const std::string what = seed + way.name + std::to_string(ranks) + " threads, reset " +
                                std::to_string(sizes.shape.reset);
       const auto same = [&](const char* name, const Array<T>& a, const Array<T>& b, T slack = 0) {
         require_equal(name, a, b, slack, what.c_str());
       };
       const T cells = T(sizes.time * sizes.batch);
-      const T sum = by_units ? 0 : 8 * cells * std::numeric_limits<T>::epsilon();
+      const T sum = !by_rows ? 0 : 8 * cells * std::numeric_limits<T>::epsilon();
       same("output", one->output, many->output);
       same("h_n", one->h_n, many->h_n);
       same("gates", one->gates, many->gates);
