@@ -192,7 +192,7 @@ struct Inputs {
       narrow = weights;
     } else if constexpr (sizeof(T) == 4) {
       narrow.memory = reinterpret_cast<T*>(packed_narrow.memory.get());
-      tidegate::kernels().narrow_weights(narrow, weights);
+      tidegate::kernels_of<float>().narrow(narrow, weights);
     }
   }
 
