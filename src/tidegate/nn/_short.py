@@ -100,13 +100,17 @@ def _plain_weights(gru: GRU, dtype: torch.dtype) -> list[Direction] | None:
     """The parameters of each direction of each layer; None if they are not plain tensors."""
     parameters, found = gru._parameters, []
     for names in gru._all_weights:
-        weights = [parameters.get(name) for name in names]
-        for weight in weights:
-            if type(weight) not in _TENSORS or weight.dtype is not dtype or not weight.is_cpu:
+        weights: list[Tensor] = []
+        for name in names:
+            weight = parameters.get(name)
+            if weight is None or type(weight) not in _TENSORS:
                 return None
-        if not gru.bias:
-            weights[2:2] = (None, None)
-        found.append(Direction(*weights))
+            if weight.dtype is not dtype or not weight.is_cpu:
+                return None
+            weights.append(weight)
+        biases = weights[2:4] if gru.bias else _NO_BIASES
+        norms = weights[-2:] if gru.layer_norm else ()
+        found.append(Direction(weights[0], weights[1], *biases, *norms))
     return found
 
 
@@ -179,5 +183,6 @@ def _run(gru: GRU, x: Tensor, hx: Tensor | None, weights: list[Direction]) -> GR
 
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 _TENSORS = (Tensor, torch.nn.Parameter)
+_NO_BIASES = (None, None)
 _ABSENT = (0,) * 7  # offsets, lengths, keep and its three strides, mask
 _ABSENT_TENSORS = (None,) * 5  # keep, mask, zone, lengths, batch_sizes
