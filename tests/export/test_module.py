@@ -129,6 +129,11 @@ class Doubling(LastStep):
         return 2 * self.gru(x)[0]
 
 
+class Steeper(LastStep):
+    def forward(self, x):
+        return nn.functional.softplus(self.gru(x)[0], beta=2)
+
+
 class Forgetful(LastStep):
     def forward(self, x):
         return self.head(self.gru(self.gru(x)[0][:, :, :3])[0])
@@ -144,6 +149,7 @@ class Wrapped(nn.Linear):
     [
         (Looping(), "the forward of Looping cannot be followed from layer to layer"),
         (Doubling(), "mul in the forward of Doubling cannot be carried"),
+        (Steeper(), "softplus with these arguments, in the forward of Steeper"),
         (Forgetful(), r"\[.*\] of a steps cannot be carried"),
         (nn.Sequential(nn.GRU(3, 4), Wrapped(4, 2)), "a Wrapped cannot be carried"),
         (nn.Sequential(nn.LSTM(3, 4)), "a LSTM cannot be carried"),

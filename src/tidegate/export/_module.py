@@ -138,10 +138,14 @@ def _walk(module: nn.Module, graph: fx.Graph) -> _Path:
         elif node.op == "call_module":
             inner = module.get_submodule(str(node.target))
             known[node] = _of_module(inner, *arguments, **options)
-        elif node.op == "call_function" and node.target in _FUNCTIONS:
-            known[node] = _FUNCTIONS[node.target](*arguments, **options)
-        elif node.op == "call_method" and node.target in _METHODS:
-            known[node] = _METHODS[str(node.target)](*arguments, **options)
+        elif (carried := _CALLS.get(node.op, {}).get(node.target)) is not None:
+            try:
+                known[node] = carried(*arguments, **options)
+            except TypeError:  # an argument that its table entry does not have
+                raise InputError(
+                    f"{_called(node)} with these arguments, in the forward of {_name(module)}, "
+                    "cannot be carried"
+                ) from None
         elif not _called(node).startswith("_assert"):  # that a default was not given
             raise InputError(f"{_called(node)} in the forward of {_name(module)} cannot be carried")
     raise InputError(f"the forward of {_name(module)} returns nothing")
@@ -377,6 +381,10 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     F.softmax: _softmax("softmax"),
     F.log_softmax: _softmax("log_softmax"),
     F.dropout: _unchanged,
+}
+_CALLS: dict[str, dict[Any, Callable[..., Any]]] = {
+    "call_function": _FUNCTIONS,
+    "call_method": {**_METHODS},
 }
 
 
