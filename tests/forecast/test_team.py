@@ -51,7 +51,6 @@ def test_two_processes_and_a_killed_one_make_the_model_of_one(tmp_path, monkeypa
     require_shared_reads(books, book)
     models = [GRUForecaster.load(out / "model.safetensors") for out in (team, alone)]
     require_same_weights(*models)
-    # Measured after 600 steps: 1e-7 of their size.
     found, expected = (written(out / "forecast") for out in (team, alone))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
     assert sorted(os.listdir(team)) == ["forecast", "model.safetensors"]
