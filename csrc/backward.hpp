@@ -138,7 +138,7 @@ struct Backward {
   }
 
   // Lists the cells of steps [begin, end) and returns their number.
-  index list_cells(index begin, index end) {
+  TIDEGATE_APART index list_cells(index begin, index end) {
     index cells = 0, rows = s.count;
     for (index step = begin; step < end; ++step) {
       b.first[step - begin] = cells;
@@ -172,7 +172,7 @@ struct Backward {
     meet();
   }
 
-  void recompute_gates(index cells) {
+  TIDEGATE_APART void recompute_gates(index cells) {
     const index x_group = l.gates * group_vectors, h_row = l.hh_gates * l.width;
     for (index from = 0; from < cells; from += product_rows) {
       const index n = cells - from < product_rows ? cells - from : product_rows;
@@ -354,7 +354,7 @@ struct Backward {
   }
 
   // Gradient of the input; threads by units share the cells.
-  void input_gradients(index cells) {
+  TIDEGATE_APART void input_gradients(index cells) {
     const bool by_units = s.sharing == share_units;
     const index begin = by_units ? cells * s.rank / s.ranks : 0;
     const index end = by_units ? cells * (s.rank + 1) / s.ranks : cells;
@@ -372,7 +372,7 @@ struct Backward {
     }
   }
 
-  void weight_gradients(index cells) {
+  TIDEGATE_APART void weight_gradients(index cells) {
     const WeightGradients<T> sum(l, b.weights + b.part * b.part_size);
     const index x_group = l.gates * group_vectors, h_group = l.hh_gates * group_vectors;
     if (c.tokens)
@@ -500,7 +500,7 @@ struct Backward {
     return {begin, end, list_cells(begin, end)};
   }
 
-  void steps_back(const Chunk& chunk) {
+  TIDEGATE_APART void steps_back(const Chunk& chunk) {
     if (l.shape.norm) clear(b.norm_sums, 4 * gates_row);
     if (!saved)
       recompute_gates(chunk.cells);

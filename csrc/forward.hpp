@@ -121,8 +121,9 @@ void forward_step(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffe
 
 // Steps of a row that is alone; its states in memory that others read are not always whole vectors.
 template <class T, class S>
-void forward_row(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<T>& b,
-                 index begin, index end, const T* x_gates) {
+TIDEGATE_APART void forward_row(const Places<T>& at, const Layout<T, S>& l,
+                                const ForwardBuffers<T>& b, index begin, index end,
+                                const T* x_gates) {
   const index hidden = l.shape.hidden, steps = end - begin;
   const std::size_t bytes = std::size_t(hidden) * sizeof(T);
   const index output_time = at.c.reverse ? -at.c.output_time : at.c.output_time;
@@ -191,7 +192,7 @@ void forward_stored(const Call<T>& c, Slice& s, Arena arena, Arena shared) {
     return (chunk + 1) * b.chunk < steps ? (chunk + 1) * b.chunk : steps;
   };
   const auto x_gates_of = [&](index chunk) { return b.x_gates + chunk % b.slots * b.slot; };
-  const auto multiply = [&](index chunk) {
+  const auto multiply = [&](index chunk) TIDEGATE_APART {
     index cells = 0, rows = s.count;
     for (index step = chunk * b.chunk; step < end_of(chunk); ++step) {
       rows = at.alive(step, rows);
