@@ -74,6 +74,7 @@ def test_a_killed_worker_costs_one_interval_and_the_model_is_that_of_one_process
     expected, path = alone
     steps = diary(path, "step")
     here, told = tmp_path / "diary.txt", []
+    (tmp_path / "fit" / ".ray-training" / "killed").mkdir(parents=True)
     model = Forecaster.small(Accident(str(here), len(steps) - 3))
     fit(model, sales, checkpoint=tmp_path / "fit" / "training", progress=lambda *p: told.append(p))
     require_one_interval_lost(here, steps)

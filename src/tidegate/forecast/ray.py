@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -319,8 +320,13 @@ def _notes_of_ray(kept: Path | None) -> Iterator[str | None]:
     if kept is None:
         yield None
         return
-    with TemporaryDirectory(prefix=".ray-", dir=kept.parent, ignore_cleanup_errors=True) as folder:
-        yield folder
+    notes = kept.with_name(f".ray-{kept.name}")
+    shutil.rmtree(notes, ignore_errors=True)  # of a run that was killed
+    notes.mkdir(exist_ok=True)
+    try:
+        yield os.fspath(notes)
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
 
 
 class _Board:
