@@ -126,14 +126,17 @@ constexpr double heavy_weights = 8e6;  // bytes of weight_hh
 constexpr index few_rows = 16;  // of a thread
 
 // Where other processes want the cores, the thread waited for is often not running, and each step
-// waits for the scheduler. After a call that took longer than one thread would have, small steps
-// are taken by one for ten times what was lost: a wait by chance costs little, a neighbour that
-// stays a tenth. The result is the same to the bit.
+// waits for the scheduler. What calls take less or more than one thread would have is kept count of:
+// once more was lost than saved, small steps are taken by one thread for ten times that. A wait by
+// chance is made good by the calls before it, and a neighbour that stays costs a tenth. The result
+// is the same to the bit.
 constexpr double too_small_when_crowded = 4e6;  // flops of a step
 constexpr double crowded_for = 10;  // times what was lost,
 constexpr double crowded_most = 2;  // and seconds at most
+constexpr double savings_most = 5e-3;  // seconds: a wait for the scheduler
 using Clock = std::chrono::steady_clock;
 std::atomic<Clock::rep> crowded_until{0};
+std::atomic<double> savings{0};
 
 bool crowded() {
   return Clock::now().time_since_epoch().count() < crowded_until.load(std::memory_order_relaxed);
@@ -178,9 +181,11 @@ void notice_crowd(const std::vector<Slice>& slices, Clock::time_point begin) {
     worked += std::max(0.0, slice.worked - slice.waited);
   }
   const bool equal = slices[0].sharing == share_units;
-  const double lost = took - (equal ? ranks * (took - waited / (ranks - 1)) : worked);
-  if (lost <= 0) return;
-  const Seconds rest(std::min(crowded_for * lost, crowded_most));
+  const double one = equal ? ranks * (took - waited / (ranks - 1)) : worked;
+  const double left = savings.load(std::memory_order_relaxed) + one - took;
+  savings.store(std::clamp(left, 0.0, savings_most), std::memory_order_relaxed);
+  if (left >= 0) return;
+  const Seconds rest(std::min(crowded_for * -left, crowded_most));
   const auto until = now + std::chrono::duration_cast<Clock::duration>(rest);
   crowded_until.store(until.time_since_epoch().count(), std::memory_order_relaxed);
 }
