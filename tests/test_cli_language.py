@@ -155,7 +155,7 @@ BAD = {
     "small vocabulary": (
         TEXT.encode(),
         ["--tokens", "subwords", "--vocab-size", "9"],
-        "vocab_size must be at least 257 for subwords, got 9",
+        "vocab_size must be a whole number, at least 257 for subwords, got 9",
     ),
     "a folder": (TEXT.encode(), ["--out", "."], "--out must be a file, and . is a folder"),
     "other cells": (

@@ -31,3 +31,20 @@ def test_a_seed_that_starts_no_random_numbers_is_refused(fit, seed):
 def test_a_learning_rate_that_moves_nothing_or_all_is_refused(fit, rate):
     with pytest.raises(InputError, match="learning_rate must be finite and more than 0, got"):
         fit(learning_rate=rate)
+
+
+@pytest.mark.parametrize("fit", FIT.values(), ids=FIT.keys())
+def test_numbers_of_numpy_are_numbers(fit, tmp_path):
+    """A search over `np.arange` gives them; the model must still go into a file."""
+    options = {"hidden_size": 3, "num_layers": 2, "steps": 2, "batch_size": 4, "seed": 1}
+    of_numpy = {name: np.int64(value) for name, value in options.items()}
+    for name, arguments in {"plain": options, "of_numpy": of_numpy}.items():
+        fit(**arguments).save(tmp_path / name)
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "of_numpy").read_bytes()
+
+
+@pytest.mark.parametrize("fit", FIT.values(), ids=FIT.keys())
+@pytest.mark.parametrize("name", ["hidden_size", "num_layers", "steps", "batch_size"])
+def test_half_a_unit_is_refused(fit, name):
+    with pytest.raises(ValueError, match=rf"{name} must be (a )?whole numbers?, at least 1, got"):
+        fit(**{name: 2.5})

@@ -64,14 +64,14 @@ def write_model(
         path: where to write it.
         kind: what sort of model it is.
         tensors: its arrays.
-        facts: all else, as JSON can hold it.
+        facts: all else, as JSON can hold it, or scalars of NumPy.
         narrow: matrices of float32 to store as "bfloat16" or "int8", by name.
 
     Raises:
         InputError: the file cannot be written, or a matrix cannot be stored narrow.
     """
     narrow = dict(narrow or {})
-    metadata = {"format": FORMAT, "kind": kind, "model": json.dumps(dict(facts))}
+    metadata = {"format": FORMAT, "kind": kind, "model": json.dumps(dict(facts), default=_plain)}
     if narrow:
         metadata["narrow"] = json.dumps(narrow, sort_keys=True)
     stored: dict[str, np.ndarray] = {}
@@ -79,6 +79,13 @@ def write_model(
         stored |= _store(name, tensor, narrow.get(name))
     with replacing(Path(path)) as file:
         save_tensors(stored, file, metadata)
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy, as searches over ranges of NumPy give them, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a model's file cannot hold {value!r}")
 
 
 def read_model(path: str | os.PathLike[str], kind: str | None = None) -> ModelFile:

@@ -322,7 +322,7 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence():
     [
         ({"cell": "lstm"}, "cell must be one of gru, mingru"),
         ({"pooling": "max"}, "pooling must be one of"),
-        ({"hidden_size": 0}, "hidden_size must be at least 1"),
+        ({"hidden_size": 0}, "hidden_size must be a whole number, at least 1, got 0"),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
         ({"per_step": True, "stride": 2}, "stride must be 1"),
         ({"class_weight": "equal"}, "class_weight must be 'balanced'"),

@@ -311,6 +311,7 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
 BAD = {
     "empty": ("", {}, "the text has 0 tokens, too few to learn from"),
     "one token": ("a", {}, "the text has 1 token, too few to learn from"),
+    "a file that is not there": ("texts/poems.txt", {}, "poems.txt: there is no such file"),
     "one character only": ("aaaa" * 9, {}, "the text has the token 'a' alone"),
     "half of a surrogate pair": ("a\ud83d", {}, "the text has U\\+D83D at character 2, half a"),
     "too large": (
@@ -361,7 +362,7 @@ def test_what_cannot_be_learnt_is_refused(what):
     [
         ({"tokens": "letters"}, "tokens must be characters, bytes, words, subwords"),
         ({"cell": "elman"}, "cell must be gru, mingru, lstm, rnn, not 'elman'"),
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
+        ({"hidden_size": 0}, "hidden_size must be whole numbers, at least 1, got 0"),
         ({"hidden_size": (8, 8), "num_layers": 3}, "num_layers must be the number of hidden sizes"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"cell": "lstm", "lines": True}, "lines is for cell='gru' and 'mingru', not for 'lstm'"),

@@ -85,6 +85,12 @@ def test_text_comes_token_by_token(tokenizer):
     assert "".join(decoder.feed(int(token)) for token in tokens) + decoder.end() == CORPUS
 
 
+@pytest.mark.parametrize("kind", ["characters", "bytes", "words"])
+def test_what_is_no_string_is_no_text(kind):
+    with pytest.raises(TypeError, match="a text must be a string, not bytes"):
+        learn_tokenizer(kind, ["the tide"]).encode(b"tide")
+
+
 def test_half_a_character_is_held_back():
     decoder = learn_tokenizer("bytes", []).decoder()
     first, second = "é".encode()
@@ -157,7 +163,7 @@ def test_a_mark_of_byte_order_is_no_text(tmp_path):
 def test_what_cannot_be_learnt_is_refused():
     with pytest.raises(ValueError, match="tokens must be characters, bytes, words, subwords"):
         learn_tokenizer("letters", [])
-    with pytest.raises(ValueError, match="vocab_size must be at least 257 for subwords, got 256"):
+    with pytest.raises(ValueError, match="vocab_size must be a whole number, at least 257 for"):
         learn_tokenizer("subwords", [], 256)
     with pytest.raises(ValueError, match="normalize must be None, 'nfc' or 'persian'"):
         learn_tokenizer("bytes", [], normalize="arabic")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..errors import InputError
 _BLOCK = 2**20  # bytes read at once
 _LONGEST_LINE = 2**24  # characters after which a line is cut where it may be
 _LONGEST_NAME = 4096
+_FILE_NAME = re.compile(r"\S{1,200}\.[a-z][a-z0-9]{0,4}")  # no text to learn from looks so
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ class Source:
         """A path is a file; so is a string that names one; any other string is the text itself.
 
         Raises:
-            InputError: there is no such file.
+            InputError: there is no such file, which a string that ends as file names do was to be.
             TypeError: it is neither.
         """
         if isinstance(given, os.PathLike):
             return cls._file(Path(given))
         if not isinstance(given, str):
             raise TypeError(f"{name} must be a string or a path, not {type(given).__name__}")
-        if 0 < len(given) <= _LONGEST_NAME and "\n" not in given and _is_file(given):
+        one_line = 0 < len(given) <= _LONGEST_NAME and "\n" not in given
+        if one_line and (_is_file(given) or _FILE_NAME.fullmatch(given)):
             return cls._file(Path(given))
         return cls(name, text=given)
 

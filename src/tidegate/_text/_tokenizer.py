@@ -6,6 +6,7 @@ import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -51,7 +52,13 @@ class Tokenizer:
         self.normalized = normalizer(normalize)
 
     def encode(self, text: str) -> np.ndarray:
-        """The tokens of a text, int64."""
+        """The tokens of a text, int64.
+
+        Raises:
+            TypeError: it is no string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a text must be a string, not {type(text).__name__}")
         return self._encode(self.normalized(text))
 
     def _encode(self, text: str) -> np.ndarray:
@@ -247,8 +254,10 @@ def check_vocabulary(kind: str, vocab_size: int | None, normalize: str | None) -
     if kind not in KINDS:
         raise ValueError(f"tokens must be {', '.join(KINDS)}, not {kind!r}")
     least = 257 if kind == "subwords" else 2
-    if vocab_size is not None and vocab_size < least:
-        raise ValueError(f"vocab_size must be at least {least} for {kind}, got {vocab_size}")
+    if vocab_size is not None and (not isinstance(vocab_size, Integral) or vocab_size < least):
+        raise ValueError(
+            f"vocab_size must be a whole number, at least {least} for {kind}, got {vocab_size!r}"
+        )
     normalizer(normalize)
 
 

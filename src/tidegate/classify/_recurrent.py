@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -37,6 +38,9 @@ _ENOUGH, _TOO_FEW = 2000, 10
 _VALIDATIONS, _PATIENCE = 40, 20
 # Sequences of `fit` that are remembered, to be looked at.
 _SHOWN = 16
+# Arguments that are whole numbers; the second may be left to the data.
+_COUNTS = "hidden_size", "num_layers", "embedding_size", "batch_size", "members"
+_CHOSEN = "stride", "steps"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -211,12 +215,12 @@ class Recurrent(Estimator):
 
     def _check_arguments(self) -> None:
         self._check_training()
-        for name in ("hidden_size", "num_layers", "embedding_size", "batch_size", "members"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("stride", "steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in (*_COUNTS, *_CHOSEN):
+            count = getattr(self, name)
+            if count is None and name in _CHOSEN:
+                continue
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
         for name, choices in (("cell", CELLS), ("pooling", POOLINGS)):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -306,8 +310,8 @@ class Recurrent(Estimator):
             shape=Shape(
                 inputs=reader.inputs,
                 embedding=self.embedding_size if inputs.is_text else 0,
-                hidden_size=self.hidden_size,
-                num_layers=self.num_layers,
+                hidden_size=int(self.hidden_size),
+                num_layers=int(self.num_layers),
                 bidirectional=self.bidirectional,
                 cell=self.cell,
                 pooling=EACH_STEP if self.per_step else self.pooling,

@@ -539,7 +539,7 @@ class GRUForecaster(Estimator):
         chosen = asdict(suggest(panel, self.horizon, self.season_length, points))
         for name in ("input_length", "num_layers", "hidden_size", "steps"):
             if getattr(self, name) is not None:
-                chosen[name] = getattr(self, name)
+                chosen[name] = int(getattr(self, name))
                 chosen["reasons"][name] = "as you said"
         return Suggestion(**chosen)
 

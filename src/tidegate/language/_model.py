@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, overload
 
@@ -147,7 +148,8 @@ class LanguageModel(Estimator):
         """Learn from a text, or from a file of any size.
 
         Args:
-            corpus: a path, or a string that names a file; any other string is the text itself.
+            corpus: a path, or a string that names a file; any other string is the text itself,
+                unless it ends as a file's name does, as in "poems.txt".
             validation: likewise, a text to validate on in place of the end of the corpus.
             progress: called after each step.
             show: called after each validation with its result and a sample of text.
@@ -349,8 +351,9 @@ class LanguageModel(Estimator):
             raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
         check_vocabulary(self.tokens, self.vocab_size, self.normalize)
         for name in ("num_layers", "context_length", "batch_size", "embedding_size", "steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, Integral) or count < 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
         for name in ("dropout", "embedding_dropout", "recurrent_dropout", "weight_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -359,8 +362,6 @@ class LanguageModel(Estimator):
         if not 0 < self.epochs < math.inf:
             raise ValueError(f"epochs must be finite and more than 0, got {self.epochs}")
         sizes = self._hidden_sizes()
-        if min(sizes) < 1:
-            raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}")
         if self.cell == "gru":
             return
         if len(set(sizes)) > 1:
@@ -374,15 +375,16 @@ class LanguageModel(Estimator):
             )
 
     def _hidden_sizes(self) -> tuple[int, ...]:
-        if isinstance(self.hidden_size, int):
-            return (self.hidden_size,) * self.num_layers
-        sizes = tuple(self.hidden_size)
+        given = self.hidden_size
+        sizes = tuple(given) if isinstance(given, Sequence) else (given,) * self.num_layers
         if self.num_layers not in (1, len(sizes)) or not sizes:
             raise ValueError(
                 f"num_layers must be the number of hidden sizes, {len(sizes)}, "
                 f"got {self.num_layers}"
             )
-        return sizes
+        if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+            raise ValueError(f"hidden_size must be whole numbers, at least 1, got {given!r}")
+        return tuple(map(int, sizes))
 
     def _plan(self, tokenizer: Tokenizer, corpus: Corpus) -> Plan:
         sizes = self._hidden_sizes()
