@@ -75,6 +75,13 @@ def test_the_order_of_the_rows_is_the_order_of_the_answers(fitted):
     np.testing.assert_allclose(backwards[::-1], fitted.predict_proba(x), atol=1e-6)
 
 
+def test_sequences_that_are_read_some_at_a_time_get_the_same_answers(fitted, monkeypatch):
+    sequences = waves(11, seed=2)[0]
+    whole = fitted.predict_proba(sequences)
+    monkeypatch.setattr("tidegate.classify._model._CHUNK", 3 * 64 * max(map(len, sequences)))
+    np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-6)
+
+
 def test_arrays_say_what_lists_say(fitted):
     x = np.stack([np.resize(one, 20) for one in waves(6)[0]])
     as_list = fitted.predict_proba(list(x))

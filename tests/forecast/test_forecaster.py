@@ -63,6 +63,12 @@ def test_a_forecast_depends_on_no_other_series_and_on_no_order(fitted, panel):
     np.testing.assert_allclose(numbers(whole[whole.unique_id == "s2"]), numbers(alone), rtol=1e-5)
 
 
+def test_series_that_are_forecast_some_at_a_time_are_forecast_the_same(fitted, monkeypatch):
+    whole = fitted.predict()
+    monkeypatch.setattr("tidegate._series.model._CHUNK", 2 * fitted.model_.scaling.context)
+    np.testing.assert_allclose(numbers(fitted.predict()), numbers(whole), rtol=1e-5)
+
+
 def test_the_order_of_the_series_changes_no_more_than_the_draw(panel):
     backwards = pd.concat([group for _, group in reversed(list(panel.groupby("unique_id")))])
     one, other = (small_forecaster(trust=0).fit(df).predict() for df in (panel, backwards))

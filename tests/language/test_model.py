@@ -123,6 +123,12 @@ def test_the_next_token_is_foreseen(model):
     np.testing.assert_allclose(p, np.exp(stream), atol=1e-5)
 
 
+def test_a_long_prompt_is_read_in_pieces(model, monkeypatch):
+    whole = model.reader_.next(TEXT[:60])
+    monkeypatch.setattr("tidegate._text._stream.CELLS", 17)
+    np.testing.assert_allclose(model.reader_.next(TEXT[:60]), whole, atol=1e-5)
+
+
 def test_the_same_seed_writes_the_same_text(model):
     text = model.sample("the ", 30, seed=3)
     assert text == model.sample("the ", 30, seed=3)
