@@ -13,7 +13,7 @@ from .._inspectable import Inspectable
 from ._capture import GRUS, RECURRENT, Call, capture
 from ._cells import TrainedCell, Way, untrained, ways
 from ._frame import frame
-from ._gates import layer_in_words
+from ._gates import find, layer_in_words
 from ._input import read_input
 from ._jacobian import norm, sensitivity
 from ._min_replay import replay_of
@@ -66,12 +66,7 @@ class GradientFlow:
 
     def __getitem__(self, key: int | str) -> Curve:
         """A curve by place or name."""
-        if isinstance(key, int):
-            return self.curves[key]
-        for curve in self.curves:
-            if curve.name == key:
-                return curve
-        raise KeyError(f"there is no curve {key!r}, only {', '.join(c.name for c in self.curves)}")
+        return find(self.curves, key, "curve")
 
     def __len__(self) -> int:
         return len(self.curves)

@@ -78,7 +78,7 @@ class Gates:
 
     def __getitem__(self, key: int | str) -> LayerGates:
         """A layer by place or name."""
-        return _find(self.layers, key)
+        return find(self.layers, key, "layer")
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -215,10 +215,16 @@ def layer_in_words(name: str) -> str:
     return ", ".join(filter(None, [module, f"layer {int(number) + 1}", reverse]))
 
 
-def _find(layers: Sequence[Any], key: int | str) -> Any:
+def find(named: Sequence[Any], key: int | str, kind: str) -> Any:
+    """The one at a place, or of a name.
+
+    Raises:
+        IndexError: there is none at that place.
+        KeyError: there is none of that name.
+    """
     if isinstance(key, int):
-        return layers[key]
-    for layer in layers:
-        if layer.name == key:
-            return layer
-    raise KeyError(f"there is no layer {key!r}, only {', '.join(layer.name for layer in layers)}")
+        return named[key]
+    for one in named:
+        if one.name == key:
+            return one
+    raise KeyError(f"there is no {kind} {key!r}, only {', '.join(one.name for one in named)}")

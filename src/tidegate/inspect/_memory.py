@@ -14,7 +14,7 @@ from .._inspectable import Inspectable
 from ._capture import capture
 from ._disturb import flip_effects, half_away, mirrored, swap_effect
 from ._frame import frame
-from ._gates import _find, layer_in_words
+from ._gates import find, layer_in_words
 from ._input import Labels, read_input
 from ._jacobian import norm, sensitivity
 from ._min_replay import replay_of
@@ -113,7 +113,7 @@ class Memory:
 
     def __getitem__(self, key: int | str) -> LayerMemory:
         """A layer by place or name."""
-        return _find(self.layers, key)
+        return find(self.layers, key, "layer")
 
     def __len__(self) -> int:
         return len(self.layers)
