@@ -56,6 +56,15 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_a_forecaster_that_reads_covariates_gets_a_page(tmp_path, capsys):
+    df = sales().assign(rain=np.arange(36.0), promo=np.arange(36) % 2)
+    df.to_csv(tmp_path / "sales.csv", index=False)
+    roles = {"past_cols": ("rain",), "future_cols": ("promo",)}
+    GRUForecaster(horizon=3, steps=1, hidden_size=5, **roles).fit(df).save(tmp_path / "m")
+    given = ["--input", str(tmp_path / "sales.csv"), "--out", str(tmp_path / "page.html")]
+    assert main(["inspect", str(tmp_path / "m"), *given]) == 0, capsys.readouterr().err
+
+
 @pytest.fixture
 def here(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -70,7 +70,15 @@ def _forecaster(request: Request) -> tuple[Any, Any]:
     shipped = str(file) in SETS and not file.exists()
     table = load(str(file)) if shipped else read_table(file, text=[model.id_col])
     panel = Panel.from_frame(
-        table, model.id_col, model.time_col, model.target_col, request.freq, str(file)
+        table,
+        model.id_col,
+        model.time_col,
+        model.target_col,
+        request.freq,
+        str(file),
+        model.static_cols,
+        model.past_cols,
+        model.future_cols,
     )
     for note in panel.notes:
         messages.print(f"note: {note}")
