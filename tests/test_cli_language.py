@@ -124,6 +124,11 @@ def test_a_page_needs_a_text(saved, folder, capsys):
         assert main(["inspect", str(saved), "--input", "text.txt", "--out", "page.html"]) == 2
         assert capsys.readouterr().err == f"tidegate: {sentence}\n"
     assert not Path("page.html").exists()
+    Path("text.txt").write_text("sea")
+    for page in ("text.txt", str(saved)):
+        assert main(["inspect", str(saved), "--input", "text.txt", "--out", page]) == 2
+        sentence = f"--out would be written over {page}: give it another name"
+        assert capsys.readouterr().err == f"tidegate: {sentence}\n"
 
 
 def test_writing_and_weighing_need_no_torch(saved, folder):
@@ -158,6 +163,21 @@ BAD = {
         "vocab_size must be a whole number, at least 257 for subwords, got 9",
     ),
     "a folder": (TEXT.encode(), ["--out", "."], "--out must be a file, and . is a folder"),
+    "the corpus as the model": (
+        TEXT.encode(),
+        ["--out", "../{}/corpus.txt"],
+        "--out would be written over corpus.txt: give it another name",
+    ),
+    "the model as the checkpoint": (
+        TEXT.encode(),
+        ["--out", "m", "--checkpoint", "m"],
+        "--out would be written over m: give it another name",
+    ),
+    "the corpus as the checkpoint": (
+        TEXT.encode(),
+        ["--checkpoint", "corpus.txt"],
+        "--checkpoint would be written over corpus.txt: give it another name",
+    ),
     "other cells": (
         TEXT.encode(),
         ["--cell", "lstm", "--lines"],
@@ -169,6 +189,7 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_gets_one_sentence_and_writes_nothing(folder, capsys, what):
     content, arguments, sentence = BAD[what]
+    arguments = [argument.format(folder.name) for argument in arguments]
     Path("corpus.txt").unlink()
     if content is not None:
         Path("corpus.txt").write_bytes(content)

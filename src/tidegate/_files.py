@@ -21,6 +21,17 @@ _PREFIX = ".tidegate-part-"
 _ABANDONED_SECONDS = 3600
 
 
+def require_apart(written: Path, option: str, *others: Path | None) -> None:
+    """See that what is written takes the place of none of the other files of a command.
+
+    Raises:
+        InputError: it would.
+    """
+    for other in others:
+        if other is not None and os.path.realpath(written) == os.path.realpath(other):
+            raise InputError(f"{option} would be written over {other}: give it another name")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` to write into; it takes its place if the block succeeds.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._files import require_writable
+from .._files import require_apart, require_writable
 from .._inspectable import CanBeInspected
 from .._model_file import read_model
 from .._text import Source
@@ -41,6 +41,7 @@ def run_inspect(request: Request) -> None:
     require_writable(request.out.parent)
     if request.out.is_dir():
         raise InputError(f"{request.out} is a folder: name the page, such as report.html")
+    require_apart(request.out, "--out", request.model, request.input)
     kind = read_model(request.model).kind
     if kind not in _KINDS:
         raise InputError(f"{request.model} holds a {kind}, which cannot be looked into")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files import require_writable
+from .._files import require_apart, require_writable
 from .._text import Reader, Source
 from ..errors import InputError
 from ._terminal import messages, output, training_bar
@@ -44,8 +44,10 @@ def run_train(request: Training) -> None:
     if request.out.is_dir():
         raise InputError(f"--out must be a file, and {request.out} is a folder")
     require_writable(request.out.parent)
+    require_apart(request.out, "--out", request.corpus, request.validation, request.checkpoint)
     if request.checkpoint is not None:
         require_writable(request.checkpoint.parent)
+        require_apart(request.checkpoint, "--checkpoint", request.corpus, request.validation)
     try:
         model = LanguageModel(**request.options)
         model._check_arguments()
