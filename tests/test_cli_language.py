@@ -100,6 +100,18 @@ def test_a_model_weighs_lines_tokens_and_texts(saved, folder, capsys):
     assert f"{bits:.4f} bits per character" in capsys.readouterr().out
 
 
+def test_what_the_model_does_not_know_is_said(saved, folder, capsys):
+    Path("lines.txt").write_text("the tide\nΩ sea\nΩ", encoding="utf-8")
+    said = "2 of them <unk>: not in the vocabulary, "
+    assert main(["language", "score", str(saved), "lines.txt"]) == 0
+    assert capsys.readouterr().err.startswith(f"14 tokens, {said}perplexity ")
+    assert main(["language", "score", str(saved), "lines.txt", "--whole"]) == 0
+    assert capsys.readouterr().out.startswith(f"16 tokens, {said}log-probability ")
+    for prompt, notes in (("Ω", 1), ("the", 0)):
+        assert main(["language", "sample", str(saved), "--prompt", prompt, "--length", "2"]) == 0
+        assert capsys.readouterr().err.count("note: the prompt has what the model") == notes
+
+
 def test_a_file_of_windows_is_read_as_any_other(saved, folder, capsys):
     said = []
     for name, content in {

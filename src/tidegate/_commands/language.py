@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files import require_apart, require_writable
-from .._text import Reader, Source
+from .._text import UNKNOWN, Reader, Scored, Source
 from ..errors import InputError
 from ._terminal import messages, output, training_bar
 
@@ -82,6 +82,8 @@ def run_sample(
     """
     reader = Reader.open(path)
     begun, count = time.perf_counter(), 0
+    if UNKNOWN in reader.tokenizer.pieces(reader.tokens_of(prompt)):
+        messages.print("note: the prompt has what the model does not know, and reads as " + UNKNOWN)
     sys.stdout.write(prompt)
     for piece in reader.generate(prompt, length, temperature, top_k, top_p, seed):
         count += 1
@@ -111,47 +113,65 @@ def run_score(path: Path, file: Path, each: bool, whole: bool) -> None:
     reader, source = Reader.open(path), Source.of(file)
     if whole:
         return _score_whole(reader, source)
-    number = count = 0
-    total = 0.0
+    tally, number = _Tally(), 0
     lines: list[str] = []
     for line in _lines(source):
         lines.append(line)
         if len(lines) == _AT_ONCE:
-            total, count = _score_lines(reader, lines, number, each, total, count)
+            _score_lines(reader, lines, number, each, tally)
             number, lines = number + len(lines), []
-    total, count = _score_lines(reader, lines, number, each, total, count)
-    if not count:
+    _score_lines(reader, lines, number, each, tally)
+    if not tally.count:
         raise InputError(f"{file} has no text to score")
-    messages.print(f"{count:,} tokens, perplexity {math.exp(-total / count):.4g}")
+    messages.print(f"{tally.words()}, perplexity {tally.perplexity():.4g}")
 
 
-def _score_lines(
-    reader: Reader, lines: list[str], begun: int, each: bool, total: float, count: int
-) -> tuple[float, int]:
+@dataclass
+class _Tally:
+    """What was scored so far."""
+
+    count: int = 0
+    unknown: int = 0
+    total: float = 0.0
+
+    def add(self, scored: Scored) -> None:
+        self.count += len(scored.tokens)
+        self.unknown += scored.tokens.count(UNKNOWN)
+        self.total += scored.total
+
+    def words(self) -> str:
+        tokens = f"{self.count:,} token{'s' * (self.count != 1)}"
+        if not self.unknown:
+            return tokens
+        return f"{tokens}, {self.unknown:,} of them {UNKNOWN}: not in the vocabulary"
+
+    def perplexity(self) -> float:
+        return math.exp(-self.total / self.count)
+
+
+def _score_lines(reader: Reader, lines: list[str], begun: int, each: bool, tally: _Tally) -> None:
     for number, (line, scored) in enumerate(zip(lines, reader.score(lines), strict=True), begun):
         if not scored.tokens:
             continue
-        if not count:
+        if not tally.count:
             print("line\ttoken\tlog_prob" if each else "log_prob\ttokens\tperplexity\tline")
-        total, count = total + scored.total, count + len(scored.tokens)
+        tally.add(scored)
         if each:
             for token, log_prob in zip(*scored, strict=True):
                 print(f"{number + 1}\t{_visible(token)}\t{log_prob:.4f}")
         else:
             perplexity = math.exp(-scored.total / len(scored.tokens))
             print(f"{scored.total:.4f}\t{len(scored.tokens)}\t{perplexity:.4g}\t{line}")
-    return total, count
 
 
 def _score_whole(reader: Reader, source: Source) -> None:
     text = source.read()
-    scored = reader.score(text)
-    count = len(scored.tokens)
-    end = "s" * (count != 1)
+    tally = _Tally()
+    tally.add(reader.score(text))
     output.print(
-        f"{count:,} token{end}, log-probability {scored.total:.2f}, perplexity "
-        f"{math.exp(-scored.total / count):.4g}, "
-        f"{-scored.total / math.log(2) / len(text):.4f} bits per character"
+        f"{tally.words()}, log-probability {tally.total:.2f}, perplexity "
+        f"{tally.perplexity():.4g}, "
+        f"{-tally.total / math.log(2) / len(text):.4f} bits per character"
     )
 
 

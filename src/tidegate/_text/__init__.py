@@ -12,6 +12,7 @@ from ._source import Source as Source
 from ._stream import Scored as Scored
 from ._stream import Stream as Stream
 from ._tokenizer import KINDS as KINDS
+from ._tokenizer import UNKNOWN as UNKNOWN
 from ._tokenizer import Tokenizer as Tokenizer
 from ._tokenizer import check_vocabulary as check_vocabulary
 from ._tokenizer import learn_tokenizer as learn_tokenizer
