@@ -68,6 +68,16 @@ def test_columns_by_other_names(folder, capsys):
     assert "has no column 'kin' of labels" in capsys.readouterr().err
 
 
+def test_answers_are_not_written_over_what_they_answer(folder, capsys):
+    assert main(["classify", "long.csv", "--out", "out"]) == 0
+    os.rename("long.csv", "answers.csv")
+    before = (folder / "answers.csv").read_bytes()
+    again = ["classify", "answers.csv", "--model", "out/model.safetensors", "--out", "."]
+    assert main(again) == 2
+    assert "--out would be written over answers.csv" in capsys.readouterr().err
+    assert (folder / "answers.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._files import require_writable, staged
+from .._files import require_apart, require_writable, staged
 from .._model_file import read_model
 from ..classify import GRUClassifier, GRURegressor
 from ..data import SequenceFrame, read_table
@@ -82,6 +82,7 @@ def _train(request: Request) -> None:
 def _answer(path: Path, request: Request) -> None:
     if request.number or request.per_step:
         raise InputError("--number and --per-step belong to the training; a saved model knows")
+    require_apart(request.out / "answers.csv", "--out", request.file)
     found = read_model(path).kind
     if found not in _KINDS:
         raise InputError(f"{path} holds a {found}, which labels no sequences")
