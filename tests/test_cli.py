@@ -108,6 +108,11 @@ def test_a_saved_model_forecasts_without_training(saved, folder):
     assert again == (saved / "forecast.csv").read_text()
 
 
+def test_a_saved_model_knows_the_calendar_of_a_single_row(saved, folder):
+    pd.read_csv("sales.csv").groupby("unique_id").tail(1).to_csv("new.csv", index=False)
+    assert main(["forecast", "new.csv", "--model", str(saved / "model.safetensors")]) == 0
+
+
 def test_parquet_other_names_and_a_single_series(folder, capsys):
     one = sales().query("unique_id == 'north'").rename(columns={"ds": "month", "y": "sold"})
     one[["month", "sold"]].to_parquet("one.parquet")

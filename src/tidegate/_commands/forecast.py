@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import require_writable, staged
-from ..data import Panel, load, read_table
+from ..data import Frequency, Panel, load, read_table
 from ..data._parquet import is_many
 from ..data._sets import SETS
 from ..errors import InputError
@@ -82,7 +82,7 @@ def _forecast_with(path: Path, request: Request) -> None:
     model = GRUForecaster.load(path).set_params(**column_names(request))
     require_settings_of(path, model.horizon, request)
     table = _read(request.file, model.id_col)
-    panel = _panel(table, model, request)
+    panel = _panel(table, model, request, model.frequency_)
     _write(model, panel, table, request, save=False)
 
 
@@ -107,18 +107,15 @@ def _read(file: Path, id_col: str) -> IntoFrame:
     return read_table(file, text=[id_col])
 
 
-def _panel(table: IntoFrame, model: GRUForecaster, request: Request) -> Panel:
-    panel = Panel.from_frame(
-        table,
-        model.id_col,
-        model.time_col,
-        model.target_col,
-        request.freq,
-        str(request.file),
-        model.static_cols,
-        model.past_cols,
-        model.future_cols,
-    )
+def _panel(
+    table: IntoFrame, model: GRUForecaster, request: Request, learnt: Frequency | None = None
+) -> Panel:
+    """The series of a table, on the calendar that a model has learnt where they fit it."""
+    columns, source = model._columns(), str(request.file)
+    if learnt is not None and request.freq is None:
+        panel = columns.panel_like(table, learnt, source)
+    else:
+        panel = columns.panel(table, request.freq, source)
     lengths = [len(values) for values in panel.values]
     length = (
         f"{min(lengths):,}" if len(set(lengths)) == 1 else f"{min(lengths):,} to {max(lengths):,}"

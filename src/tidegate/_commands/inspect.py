@@ -11,7 +11,7 @@ from .._files import require_apart, require_writable
 from .._inspectable import CanBeInspected
 from .._model_file import read_model
 from .._text import Source
-from ..data import Panel, load, read_table
+from ..data import load, read_table
 from ..data._columns import require_columns
 from ..data._sets import SETS
 from ..errors import InputError
@@ -70,17 +70,11 @@ def _forecaster(request: Request) -> tuple[Any, Any]:
     file = request.input
     shipped = str(file) in SETS and not file.exists()
     table = load(str(file)) if shipped else read_table(file, text=[model.id_col])
-    panel = Panel.from_frame(
-        table,
-        model.id_col,
-        model.time_col,
-        model.target_col,
-        request.freq,
-        str(file),
-        model.static_cols,
-        model.past_cols,
-        model.future_cols,
-    )
+    columns = model._columns()
+    if request.freq is None:
+        panel = columns.panel_like(table, model.frequency_, str(file))
+    else:
+        panel = columns.panel(table, request.freq, str(file))
     for note in panel.notes:
         messages.print(f"note: {note}")
     return model, panel

@@ -39,7 +39,9 @@ class Columns:
             )
         return (self.id, self.time, self.target, *self.static, *self.past)
 
-    def panel(self, df: IntoFrame | Panel, freq: str | int | None) -> Panel:
+    def panel(
+        self, df: IntoFrame | Panel, freq: str | int | None, source: str = "the data"
+    ) -> Panel:
         """The table as a panel; a panel as it is."""
         if isinstance(df, Panel):
             return df
@@ -49,17 +51,20 @@ class Columns:
             self.time,
             self.target,
             freq,
+            source,
             static_cols=self.static,
             past_cols=self.past,
             future_cols=self.future,
         )
 
-    def panel_like(self, df: IntoFrame | Panel, frequency: Frequency) -> Panel:
+    def panel_like(
+        self, df: IntoFrame | Panel, frequency: Frequency, source: str = "the data"
+    ) -> Panel:
         """The table as a panel, on the calendar of a model where it fits, else on its own."""
         try:
-            return self.panel(df, frequency.name)
+            return self.panel(df, frequency.name, source)
         except InputError:
-            return self.panel(df, None)
+            return self.panel(df, None, source)
 
     def with_future(self, panel: Panel, future: IntoFrame | None, horizon: int) -> Panel:
         """The panel with what is known ahead of it.
