@@ -84,7 +84,7 @@ def test_a_trial_learns_from_half_of_each_series_also_of_the_short_ones():
     plan = model._choose(panel)
     windows = model.derived_.source(panel, plan.layout, plan.scaling.horizon).windows
     trial = Frame.of(windows, plan)
-    origins = windows.draw(trial.least, 0, 10_000, np.random.default_rng(0))
+    origins = windows.draw(trial.least, 10_000, np.random.default_rng(0))
     hidden = trial.hides(windows, origins)
     learnt = np.array([(~hidden[origins.series == i, 0]).sum() for i in range(len(lengths))])
     assert (learnt >= (lengths - trial.least) / 2).all()
