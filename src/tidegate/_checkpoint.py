@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ._files import replacing
-from ._tensors import order_metadata
+from ._tensors import order_metadata, under
 from .errors import InputError
 
 _FORMAT = "tidegate.checkpoint/1"
@@ -53,17 +53,17 @@ def load_checkpoint(
                 f"{path} belongs to a run with other {name}{_differences(facts.get(name), value)}"
             )
     try:
-        model.load_state_dict(_under("model.", tensors))
+        model.load_state_dict(under("model.", tensors))
     except RuntimeError:
         raise InputError(f"{path} belongs to a run of another model") from None
     optimizer.load_state_dict(
         {
-            "state": _optimizer_state(_under("optimizer.", tensors)),
+            "state": _optimizer_state(under("optimizer.", tensors)),
             "param_groups": optimizer.state_dict()["param_groups"],
         }
     )
-    _set_random_states(_under("random.", tensors))
-    return facts, _under("best.", tensors)
+    _set_random_states(under("random.", tensors))
+    return facts, under("best.", tensors)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -77,14 +77,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             )
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}") from None
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
 
 
 def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

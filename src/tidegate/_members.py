@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ._tensors import under
+
 _N = TypeVar("_N", bound=nn.Module)
 
 
@@ -29,8 +31,7 @@ def networks_of(new: Callable[[], _N], arrays: Mapping[str, np.ndarray], members
     """
     networks = []
     for member in range(members):
-        prefix = f"{member}."
-        mine = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        mine = under(f"{member}.", arrays)
         network = new().eval()
         network.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in mine.items()})
         networks.append(network)

@@ -8,11 +8,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors.numpy
 
+_T = TypeVar("_T")
 _LENGTH = 8  # bytes that say how long the header is
+
+
+def under(prefix: str, tensors: Mapping[str, _T]) -> dict[str, _T]:
+    """Those whose names begin so, by the rest of their names.
+
+    Example:
+        >>> under("0.", {"0.weight": 1, "1.weight": 2})
+        {'weight': 1}
+    """
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def save_tensors(

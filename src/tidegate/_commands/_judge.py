@@ -35,7 +35,7 @@ class Judge:
     def examples(self, forecast: np.ndarray) -> dict[int, str]:
         """Series across the range of errors, so that the picture is no choice of the best."""
         scaled = self._scaled(forecast)
-        order = np.argsort(scaled)
+        order = np.argsort(scaled)[: max(int(np.isfinite(scaled).sum()), 1)]  # NaN comes last
         shown = {}
         for percentile in _SHOWN_PERCENTILES:
             which = int(order[len(order) * percentile // 100])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._files import replacing
+from .._tensors import under
 from ..errors import InputError
 from ..runtime import GRU, Activation, AddInput, Layer, Linear, Model, Stack
 from ..weights import from_keras, to_keras
@@ -140,7 +141,7 @@ def _from_guitarml(content: Mapping[str, Any], path: object) -> Model:
             raise InputError(f"{path} is of {kind}, not GRU")
         if skip and prefix not in ("", "layers.block_1."):
             raise InputError(f"{path} has a skip around a block that is not the first")
-        own = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+        own = under(prefix, arrays)
         modules = ["rec", "lin" if "lin.bias" in own else "linear:lin"]
         layers += from_state(own, path, layers=modules).stack.layers
         layers += [AddInput(int(skip))] if skip else []

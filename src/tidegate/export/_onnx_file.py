@@ -127,7 +127,7 @@ def _input(value: Any) -> Input:
 def _node(node: Any, path: object) -> Node:
     if node.domain not in ("", "ai.onnx"):
         raise InputError(f"{path}: operation {node.domain}.{node.op_type} is not ONNX's own")
-    attributes = {_text(a.name): _attribute(node, a, path) for a in node.attribute}
+    attributes = {_text(a.name): _attribute(a, path) for a in node.attribute}
     inputs, outputs = (tuple(map(_text, names)) for names in (node.input, node.output))
     return Node(_text(node.op_type), _text(node.name), inputs, outputs, attributes)
 
@@ -137,7 +137,7 @@ def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode()
 
 
-def _attribute(node: Any, attribute: Any, path: object) -> Any:
+def _attribute(attribute: Any, path: object) -> Any:
     match attribute.type:
         case 1:
             return attribute.f

@@ -11,6 +11,7 @@ import numpy as np
 from .._model_file import ModelFile
 from .._sequences import Batch, Reader, from_scaled, read_sequences, reader_of, softmax
 from .._stream_state import fingerprint
+from .._tensors import under
 from ..errors import InputError
 from ..ops import min_gru
 from ..weights import GRUWeights
@@ -181,10 +182,7 @@ class _FromSequences:
         """
         networks = []
         for member in range(file.facts["arguments"]["members"]):
-            prefix = f"{member}."
-            mine = {
-                n.removeprefix(prefix): t for n, t in file.tensors.items() if n.startswith(prefix)
-            }
+            mine = under(f"{member}.", file.tensors)
             networks.append(Network.of(mine, file.facts["shape"]))
         return cls(reader_of(file.tensors, file.facts), networks, file)
 

@@ -14,6 +14,7 @@ from .._series.model import Model
 from .._series.scale import STEADY
 from .._series.shape import FIRST_STEP, Shape
 from .._stream_state import fingerprint
+from .._tensors import under
 from ..data import Covariate, Frequency, Panel
 from ..data.covariates import ROLES
 from ..errors import InputError
@@ -146,13 +147,7 @@ class Forecaster:
         shape = Shape.from_facts(facts["shape"])
         networks = []
         for member in range(facts["arguments"]["members"]):
-            prefix = f"{member}."
-            mine = {
-                name.removeprefix(prefix): array
-                for name, array in file.tensors.items()
-                if name.startswith(prefix)
-            }
-            networks.append(_Network(shape, mine))
+            networks.append(_Network(shape, under(f"{member}.", file.tensors)))
         model = Model.from_facts(facts["model"], networks, file.tensors["correlation"])
         _check_sizes(model, shape)
         derived = Derived.from_facts(facts["derived"])
