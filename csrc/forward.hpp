@@ -94,8 +94,8 @@ void list_rows(const Places<T>& at, const Layout<T, S>& l, const ForwardBuffers<
                       b.h_n + i * l.width,
                       l.shape.norm ? saved : nullptr};
     if (l.shape.reset == reset_before) b.gated_rows[i] = gated;
-    if (at.s.sharing ==
-        share_units)  // the others' units are in their caches: ask for all lines at once
+    // Other threads' units are in their caches: ask for all lines at once.
+    if (at.s.sharing == share_units)
       for (index u = 0; u < hidden; u += 64 / index(sizeof(T))) __builtin_prefetch(o.operand + u);
   }
 }
