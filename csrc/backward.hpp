@@ -489,7 +489,7 @@ struct Backward {
     }
   }
 
-  // The cells of a chunk, of which `steps` are so many.
+  // Steps [begin, end), and the number of their cells.
   struct Chunk {
     index begin, end, cells;
   };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -54,6 +55,15 @@ class Estimator:
         rate = self.learning_rate  # type: ignore[attr-defined]
         if not 0 < rate < math.inf:
             raise InputError(f"learning_rate must be finite and more than 0, got {rate}")
+
+    def _check_counts(self, counts: Sequence[str], chosen: Sequence[str]) -> None:
+        """Refuse arguments that count something and do not; those `chosen` in `fit` may be None."""
+        for name in (*counts, *chosen):
+            count = getattr(self, name)
+            if count is None and name in chosen:
+                continue
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
 
     def __repr__(self) -> str:
         """The call that makes this estimator, without the arguments left at their defaults."""

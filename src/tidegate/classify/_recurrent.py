@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -215,12 +214,7 @@ class Recurrent(Estimator):
 
     def _check_arguments(self) -> None:
         self._check_training()
-        for name in (*_COUNTS, *_CHOSEN):
-            count = getattr(self, name)
-            if count is None and name in _CHOSEN:
-                continue
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
+        self._check_counts(_COUNTS, _CHOSEN)
         for name, choices in (("cell", CELLS), ("pooling", POOLINGS)):
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
@@ -493,12 +492,7 @@ class GRUForecaster(Estimator):
 
     def _check_arguments(self) -> None:
         self._check_training()
-        for name in (*_COUNTS, *_CHOSEN):
-            count = getattr(self, name)
-            if count is None and name in _CHOSEN:
-                continue
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
+        self._check_counts(_COUNTS, _CHOSEN)
         if self.cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {self.cell!r}")
         if self.trust is not None and not 0 <= self.trust <= 1:
