@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from nn_cases import assert_close, twins
-from tidegate.nn import GRU, GRUCell, _packing
+from tidegate.nn import GRU, GRUCell, MinGRU, _packing
 
 
 @pytest.mark.parametrize("rows", [1, 65])
@@ -95,6 +95,31 @@ def test_weights_of_another_shape_are_not_read(name, shape, message, steps, trai
         for given in ({}, {"hx": torch.zeros(2, 2, 8)}, {"lengths": [1, 2]}):
             with pytest.raises(RuntimeError, match=message):
                 gru(x, **given)
+
+
+def test_a_state_of_fewer_units_than_the_weights_is_not_read():
+    gru, wide = GRU(3, 1), GRU(3, 8)
+    for name, parameter in wide.named_parameters():
+        setattr(gru, name, nn.Parameter(parameter.detach()))
+    with pytest.raises(RuntimeError, match="for each of the 1 units of hx, but it has 8"):
+        gru(torch.randn(5, 2, 3), torch.zeros(1, 2, 1))
+
+
+def test_a_minimal_grus_state_of_fewer_units_than_the_weights_is_not_read():
+    layer, wide = MinGRU(3, 4), MinGRU(3, 8)
+    for name, parameter in wide.named_parameters():
+        setattr(layer, name, nn.Parameter(parameter.detach()))
+    x = torch.randn(5, 2, 3)
+    with pytest.raises(RuntimeError, match=r"hx must be \(2, 8\), .* but it is \(2, 4\)"):
+        layer(x, torch.zeros(1, 2, 4))
+    with pytest.raises(RuntimeError, match=r"keep must be .* but it is \(5, 2, 4\)"):
+        layer(x, keep=torch.ones(5, 2, 4))
+
+
+@pytest.mark.parametrize("hidden", [5, [4, 5]])
+def test_an_empty_list_is_no_state(hidden):
+    with pytest.raises(TypeError, match="hx must be tensors, but it is an empty list"):
+        GRU(3, hidden)(torch.randn(2, 1, 3), [])
 
 
 @pytest.mark.parametrize("reset", ["after", "before", "none"])

@@ -146,6 +146,38 @@ def test_packed_rows_are_the_padded_ones_with_their_lengths(batch_first):
         layer(packed, lengths=lengths)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_scanned_in_float32(half):
+    torch.manual_seed(0)
+    layer = MinGRU(3, 5, 2, bidirectional=True, dtype=half)
+    whole = MinGRU(3, 5, 2, bidirectional=True)
+    whole.load_state_dict(layer.state_dict())
+    x, hx, keep = (
+        torch.randn(600, 2, 3, dtype=half),
+        torch.randn(4, 2, 5, dtype=half),
+        torch.ones(600, 2),
+    )
+    found = layer(x, hx, keep=keep, return_gates=True)
+    expected = whole(x.float(), hx.float(), keep=keep)
+    assert {found.output.dtype, found.h_n.dtype, found.gates.update[1].dtype} == {half}
+    # Rounded on the way to each layer, not at every step, which loses ten times as much.
+    torch.testing.assert_close(found.output.float(), expected.output, atol=0.03, rtol=0)
+
+
+def test_autocast_gives_results_as_a_grus():
+    layer, x = MinGRU(3, 5, 2), torch.randn(6, 2, 3)
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x, torch.zeros(2, 2, 5), keep=torch.ones(6, 2))
+        layer(x.bfloat16(), found.h_n)
+        with pytest.raises(
+            TypeError, match=r"input must have a floating-point dtype, but it has torch.int64"
+        ):
+            layer(x.long())
+    assert found.output.dtype == found.h_n.dtype == torch.float32
+    torch.testing.assert_close(found.output, expected.output, atol=0.05, rtol=0)
+
+
 def test_a_map_is_a_loop_with_gradients_too():
     torch.manual_seed(0)
     layer = MinGRU(2, 3, bidirectional=True, dtype=torch.float64)

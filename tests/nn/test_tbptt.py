@@ -69,6 +69,13 @@ def test_a_wrong_restart_is_named():
         reader(torch.randn(4, 2, 3), restart=[True, False])
 
 
+def test_a_chunk_that_is_no_tensor_is_named():
+    reader = TruncatedBPTT(GRU(3, 5))
+    reader(torch.randn(4, 2, 3))
+    with pytest.raises(TypeError, match="input must be a tensor or packed, but it is a ndarray"):
+        reader(torch.randn(4, 2, 3).numpy())
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_other_rows_than_those_carried_are_refused(batch_first):
     reader = TruncatedBPTT(GRU(3, 5, batch_first=batch_first))

@@ -75,3 +75,14 @@ def test_a_token_outside_the_vocabulary_is_named(wrong):
         gru_of_tokens(layer, "after")
     with pytest.raises(TypeError, match="tokens must be int64 on the CPU"):
         gru_of_tokens(layer._replace(tokens=tokens.int()), "after")
+
+
+def test_a_second_derivative_is_refused():
+    gru = GRU(7, 9)
+    layer = TokenLayer(
+        torch.zeros(3, 1).long(), torch.zeros(1, 1, 9), None, None, *gru.parameters()
+    )
+    output, _ = gru_of_tokens(layer, "after")
+    (slope,) = torch.autograd.grad(output.square().sum(), gru.weight_hh_l0, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from tidegate import _kernels
 
@@ -46,7 +47,8 @@ class _CrossEntropy(Function):
         return loss
 
     @staticmethod
-    def backward(ctx, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx, *d_outputs: Tensor):  # pyrefly: ignore[bad-override]
         d_output, d_weight, d_bias = ctx.saved_tensors
         (d_loss,) = d_outputs
         if d_loss == 1:

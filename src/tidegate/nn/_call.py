@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from tidegate.nn import _torchs, gpu
-from tidegate.nn._layer import GATES, in_dtype
+from tidegate.nn._layer import GATES, in_dtype, read_lengths
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 from tidegate.nn._stack import Inputs, StackOutputs
 
@@ -45,6 +45,8 @@ def check_types(
         raise TypeError(f"input must be a tensor or packed, but it is a {type(input).__name__}")
     _check_dense("input", input.data if isinstance(input, PackedSequence) else input)
     if isinstance(hx, (tuple, list)):
+        if not hx:
+            raise TypeError(f"hx must be tensors, but it is an empty {type(hx).__name__}")
         for state in hx:
             if not isinstance(state, Tensor):
                 raise TypeError(f"hx must hold tensors, but it holds a {type(state).__name__}")
@@ -267,25 +269,7 @@ def _read_keep(gru: GRU, keep: Tensor, form: Form) -> Tensor:
 def _read_lengths(lengths: Tensor | Sequence[int], form: Form) -> Tensor:
     if form.packed is not None:
         raise ValueError("lengths must be None with a PackedSequence, which has its own")
-    if not form.batched:
-        raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
-    if not isinstance(lengths, Tensor):
-        lengths = _as_tensor(lengths)
-    if lengths.is_meta and not form.x.is_meta:
-        raise ValueError("lengths must hold numbers, but it is on meta")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
-    if lengths.shape != (form.batch,):
-        raise ValueError(f"lengths must be ({form.batch},), but it is {tuple(lengths.shape)}")
-    return lengths.to(device=form.x.device, dtype=torch.int64)
-
-
-def _as_tensor(lengths: Sequence[int]) -> Tensor:
-    try:
-        none = len(lengths) == 0  # has no dtype to be wrong
-        return torch.as_tensor(lengths, dtype=torch.int64 if none else None)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}") from error
+    return read_lengths(lengths, form.batch if form.batched else None, form.x)
 
 
 def _write_sequence(sequence: Tensor, form: Form) -> Tensor | PackedSequence:

@@ -50,10 +50,10 @@ def forward(
         torch.get_num_threads(),
         *read.addresses,
         output.data_ptr(),
-        *_steps(output),
+        *steps(output),
         h_n.data_ptr(),
-        _address(saved),
-        _address(gates),
+        address(saved),
+        address(gates),
         0 if gates is None else gates.stride(0),
         *read.zone,
     )
@@ -72,7 +72,7 @@ def backward(
     """Gradients of a layer whose `output` is known, from those of its results."""
     packed = packed or pack(layer, plan, backward=True)
     read = _Read(layer)
-    output, d_output, d_gates = _dense(output), _dense(d_outputs.output), _dense(d_outputs.gates)
+    output, d_output, d_gates = dense(output), dense(d_outputs.output), dense(d_outputs.gates)
     d_h_n = _contiguous(d_outputs.h_n)
     like = layer.x.new_empty
     state = (plan.directions, read.batch, hidden_size(layer))
@@ -85,25 +85,25 @@ def backward(
         torch.get_num_threads(),
         *read.addresses,
         output.data_ptr(),
-        *_steps(output),
-        _address(saved),
-        _address(d_output),
-        *_steps(d_output),
-        _address(d_h_n),
-        _address(d_gates),
+        *steps(output),
+        address(saved),
+        address(d_output),
+        *steps(d_output),
+        address(d_h_n),
+        address(d_gates),
         0 if d_gates is None else d_gates.stride(0),
-        *_steps(d_gates),
-        _address(d_x),
-        *_steps(d_x),
-        _address(d_h_0),
-        _address(d_keep),
-        _address(d_weights.weight_ih),
-        _address(d_weights.weight_hh),
-        _address(d_weights.bias_ih),
-        _address(d_weights.bias_hh),
+        *steps(d_gates),
+        address(d_x),
+        *steps(d_x),
+        address(d_h_0),
+        address(d_keep),
+        address(d_weights.weight_ih),
+        address(d_weights.weight_hh),
+        address(d_weights.bias_ih),
+        address(d_weights.bias_hh),
         *read.zone,
-        d_norm_ih=_address(d_weights.norm_ih),
-        d_norm_hh=_address(d_weights.norm_hh),
+        d_norm_ih=address(d_weights.norm_ih),
+        d_norm_hh=address(d_weights.norm_hh),
     )
     return Gradients(
         d_x, d_h_0, sum_keep(d_keep, layer.keep), _by_direction(d_weights, plan.directions)
@@ -137,20 +137,21 @@ class _Read:
     """
 
     def __init__(self, layer: Layer) -> None:
-        x, h_0, keep, mask, zone, lengths, sizes, _ = layer
-        x = _dense(x)
+        x, h_0, keep, mask, zone, lengths, batch_sizes, _ = layer
+        x = dense(x)
         offsets = None
-        if sizes is None:
+        if batch_sizes is None:
             check_lengths(layer)
             self.time, self.batch = x.size(0), x.size(1)
         else:
-            self.time, self.batch = sizes.numel(), int(sizes[0])
-            offsets = sizes.cumsum(0) - sizes
-            lengths = (sizes[:, None] > torch.arange(self.batch)).sum(0)
+            self.time, self.batch = batch_sizes.numel(), int(batch_sizes[0])
+            offsets = batch_sizes.cumsum(0) - batch_sizes
+            lengths = (batch_sizes[:, None] > torch.arange(self.batch)).sum(0)
         if keep is not None and keep.size(-1) > 1:
-            keep = _dense(keep)
-        for name, units in (("hx", h_0), ("keep", keep)):
-            if units is not None and units.size(-1) not in (1, hidden := hidden_size(layer)):
+            keep = dense(keep)
+        hidden = hidden_size(layer)
+        for name, units, sizes in (("hx", h_0, (hidden,)), ("keep", keep, (1, hidden))):
+            if units is not None and units.size(-1) not in sizes:
                 raise RuntimeError(
                     f"weight_hh must have a column for each of the {units.size(-1)} units "
                     f"of {name}, but it has {hidden}"
@@ -158,27 +159,27 @@ class _Read:
         h_0, mask, lengths = _contiguous(h_0), _contiguous(mask), _contiguous(lengths)
         by_unit = keep is not None and keep.size(-1) > 1
         self.held = (x, offsets, lengths, keep, mask, h_0, zone)
-        self.zone = (_address(zone), *_zone_steps(zone))
+        self.zone = (address(zone), *_zone_steps(zone))
         self.addresses = (
             self.time,
             self.batch,
             x.data_ptr(),
-            *_steps(x),
-            _address(offsets),
-            _address(lengths),
-            _address(keep),
+            *steps(x),
+            address(offsets),
+            address(lengths),
+            address(keep),
             *_keep_steps(keep),
             int(by_unit),
-            _address(mask),
-            _address(h_0),
+            address(mask),
+            address(h_0),
         )
 
 
 @overload
-def _dense(tensor: Tensor) -> Tensor: ...
+def dense(tensor: Tensor) -> Tensor: ...
 @overload
-def _dense(tensor: Tensor | None) -> Tensor | None: ...
-def _dense(tensor):
+def dense(tensor: Tensor | None) -> Tensor | None: ...
+def dense(tensor):
     return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -186,11 +187,11 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _steps(tensor: Tensor | None) -> tuple[int, int]:
+def steps(tensor: Tensor | None) -> tuple[int, int]:
     """Strides of a step and of a row; packed rows have the second alone."""
     if tensor is None:
         return 0, 0

@@ -114,6 +114,34 @@ def in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
+def read_lengths(lengths: Tensor | Sequence[int], batch: int | None, like: Tensor) -> Tensor:
+    """The steps of each row as the caller gave them, int64 (batch,), on the device of `like`.
+
+    Raises:
+        TypeError: they are no integers.
+        ValueError: they are not one a row, or there are no rows: `batch` is None.
+    """
+    if batch is None:
+        raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
+    if not isinstance(lengths, Tensor):
+        lengths = _as_tensor(lengths)
+    if lengths.is_meta and not like.is_meta:
+        raise ValueError("lengths must hold numbers, but it is on meta")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must be ({batch},), but it is {tuple(lengths.shape)}")
+    return lengths.to(device=like.device, dtype=torch.int64)
+
+
+def _as_tensor(lengths: Sequence[int]) -> Tensor:
+    try:
+        none = len(lengths) == 0  # has no dtype to be wrong
+        return torch.as_tensor(lengths, dtype=torch.int64 if none else None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}") from error
+
+
 def check_lengths(layer: Layer) -> None:
     """Raise unless every length lies between zero and the number of time steps.
 

@@ -13,7 +13,7 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from tidegate.nn import _fx
-from tidegate.nn._layer import valid_steps
+from tidegate.nn._layer import in_dtype, read_lengths, valid_steps
 from tidegate.nn._min_gru_op import Scan, gates, min_gru
 from tidegate.nn._result import Gates, GRUResult, GRUResultWithGates
 
@@ -41,7 +41,7 @@ class MinGRU(nn.Module):
         dropout: on the output of each layer but the last.
         bidirectional: also from each row's end to its beginning.
         device: of the parameters.
-        dtype: of the parameters, float32 or float64 for the kernels.
+        dtype: of the parameters; half precision is scanned in float32 on a CPU.
         candidate: "linear", as above; or "positive", n = g(W_n x + b_n) with g(a) = a + 1/2 for
             a >= 0 and sigmoid(a) below, as the paper's code has it.
         chrono_range: shortest and longest memory, in steps, that the biases b_z begin with
@@ -169,8 +169,10 @@ class MinGRU(nn.Module):
         x, alone = self._read_input(input)
         rows_first = self.batch_first and not alone
         batch = x.size(0 if rows_first else 1)
+        dtype = x.dtype if hx is None else hx.dtype
         states = self._read_states(hx, batch, alone, x)
-        lengths = None if lengths is None else _read_lengths(lengths, batch, alone, x.device)
+        if lengths is not None:
+            lengths = read_lengths(lengths, None if alone else batch, x)
         keep = None if keep is None else self._read_keep(keep, x, alone)
         ends: list[Tensor] = []
         update, new = [], []
@@ -181,20 +183,24 @@ class MinGRU(nn.Module):
             for suffix in self._suffixes:
                 x_gates = self._product(x, f"l{layer}{suffix}")
                 x_gates = x_gates.transpose(0, 1) if rows_first else x_gates
-                h_0 = None if states is None else states[len(ends)]
-                scan = Scan(x_gates, h_0, keep, lengths, bool(suffix), self.candidate == "positive")
+                h_0, factor = (
+                    None if given is None else in_dtype(given, x_gates.dtype)
+                    for given in (None if states is None else states[len(ends)], keep)
+                )
+                positive = self.candidate == "positive"
+                scan = Scan(x_gates, h_0, factor, lengths, bool(suffix), positive)
                 output, h_n = min_gru(scan)
                 outputs.append(output)
                 ends.append(h_n)
                 if return_gates:
-                    z, n = gates(x_gates, scan.positive)
+                    z, n = gates(x_gates, positive)
                     kept.append(_inside(1 - z, lengths))
                     candidates.append(_inside(n, lengths))
             x = _beside(outputs, rows_first)
             if return_gates:
-                update.append(_beside(kept, rows_first))
-                new.append(_beside(candidates, rows_first))
-        h_n = torch.stack(ends)
+                update.append(in_dtype(_beside(kept, rows_first), dtype))
+                new.append(in_dtype(_beside(candidates, rows_first), dtype))
+        x, h_n = in_dtype(x, dtype), in_dtype(torch.stack(ends), dtype)
         if alone:
             x, h_n = x[:, 0], h_n[:, 0]
             update, new = ([sequence[:, 0] for sequence in gate] for gate in (update, new))
@@ -225,10 +231,15 @@ class MinGRU(nn.Module):
         )
 
     def _product(self, x: Tensor, name: str) -> Tensor:
-        """Both gates before their functions, for all steps at once."""
+        """Both gates before their functions, for all steps at once.
+
+        On a CPU, half precision goes on in float32, which the kernels run.
+        """
         # Not by `get_parameter`: under `torch.func` other tensors stand in the parameters' place.
         weight = getattr(self, f"weight_ih_{name}")
-        return F.linear(x, weight, getattr(self, f"bias_ih_{name}") if self.bias else None)
+        bias = getattr(self, f"bias_ih_{name}") if self.bias else None
+        product = F.linear(in_dtype(x, weight.dtype), weight, bias)
+        return product.float() if product.is_cpu and product.itemsize == 2 else product
 
     def _read_input(self, input: Tensor) -> tuple[Tensor, bool]:
         """The input, batched; and whether it was one row."""
@@ -239,6 +250,8 @@ class MinGRU(nn.Module):
                 f"input must be (time, batch, {self.input_size}) or (time, {self.input_size}), "
                 f"rows first with batch_first, but it is {tuple(input.shape)}"
             )
+        if not input.is_floating_point():
+            raise TypeError(f"input must have a floating-point dtype, but it has {input.dtype}")
         dtype = self.weight_ih_l0.dtype
         if input.dtype != dtype and not torch._C._is_any_autocast_enabled():
             raise ValueError(
@@ -255,12 +268,12 @@ class MinGRU(nn.Module):
         shape = (count, self.hidden_size) if alone else (count, batch, self.hidden_size)
         if tuple(hx.shape) != shape:
             raise ValueError(f"hx must be {shape}, but it is {tuple(hx.shape)}")
-        if hx.dtype != x.dtype:
+        if hx.dtype != x.dtype and not torch._C._is_any_autocast_enabled():
             raise ValueError(f"hx must have input's dtype, {x.dtype}, but it has {hx.dtype}")
         return hx[:, None] if alone else hx
 
     def _read_keep(self, keep: Tensor, x: Tensor, alone: bool) -> Tensor:
-        """`keep` as (time, batch, 1 or hidden), in the dtype of `x`, batched."""
+        """`keep` as (time, batch, 1 or hidden)."""
         time, batch = x.shape[1::-1] if self.batch_first and not alone else x.shape[:2]
         lead = (time,) if alone else (batch, time) if self.batch_first else (time, batch)
         if tuple(keep.shape) not in (lead, (*lead, self.hidden_size)):
@@ -268,7 +281,6 @@ class MinGRU(nn.Module):
                 f"keep must be {lead} or {(*lead, self.hidden_size)}, but it is {tuple(keep.shape)}"
             )
         keep = keep[..., None] if keep.dim() == len(lead) else keep
-        keep = keep.to(x.dtype)
         if alone:
             return keep[:, None]
         return keep.transpose(0, 1) if self.batch_first else keep
@@ -282,22 +294,6 @@ class MinGRU(nn.Module):
             if getattr(self, name) != default:
                 parts.append(f"{name}={getattr(self, name)!r}")
         return ", ".join(parts)
-
-
-def _read_lengths(
-    lengths: Tensor | Sequence[int], batch: int, alone: bool, device: torch.device
-) -> Tensor:
-    if alone:
-        raise ValueError("lengths must be None with unbatched input: cut the one sequence instead")
-    if isinstance(lengths, (int, float, str)):
-        raise TypeError(f"lengths must be integers, one a row, but they are {lengths!r}")
-    none = not isinstance(lengths, Tensor) and len(lengths) == 0  # has no dtype to be wrong
-    lengths = torch.as_tensor(lengths, dtype=torch.int64 if none else None)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths must be integers, but they are {lengths.dtype}")
-    if lengths.shape != (batch,):
-        raise ValueError(f"lengths must be ({batch},), but it is {tuple(lengths.shape)}")
-    return lengths.to(device=device, dtype=torch.int64)
 
 
 def _inside(sequence: Tensor, lengths: Tensor | None) -> Tensor:

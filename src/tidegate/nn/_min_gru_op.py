@@ -18,6 +18,7 @@ from torch.library import Library
 
 from tidegate import _kernels
 from tidegate.nn import _vmap
+from tidegate.nn._kernel import address, dense, steps
 from tidegate.nn._layer import check_length_values, valid_steps
 
 
@@ -91,24 +92,12 @@ def _empty(scan: Scan, width: int) -> Tensor:
     return scan.x_gates.new_empty(time, batch, width)
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _steps(tensor: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if tensor is None else (tensor.stride(0), tensor.stride(1))
-
-
 def _read(scan: Scan) -> tuple[Scan, tuple[Any, ...]]:
     """The scan with each row's numbers side by side, and how the kernels are told of it."""
     scan = scan._replace(
-        x_gates=_dense(scan.x_gates),
+        x_gates=dense(scan.x_gates),
         h_0=None if scan.h_0 is None else scan.h_0.contiguous(),
-        keep=None if scan.keep is None else _dense(scan.keep),
+        keep=dense(scan.keep),
         lengths=None if scan.lengths is None else scan.lengths.contiguous(),
     )
     time, batch, _ = scan.x_gates.shape
@@ -121,12 +110,12 @@ def _read(scan: Scan) -> tuple[Scan, tuple[Any, ...]]:
         scan.reverse,
         scan.positive,
         scan.x_gates.data_ptr(),
-        *_steps(scan.x_gates),
-        _address(scan.lengths),
-        _address(scan.keep),
-        *_steps(scan.keep),
+        *steps(scan.x_gates),
+        address(scan.lengths),
+        address(scan.keep),
+        *steps(scan.keep),
         int(scan.keep is not None and scan.keep.size(2) > 1),
-        _address(scan.h_0),
+        address(scan.h_0),
     )
     return scan, arguments
 
@@ -137,8 +126,30 @@ def _runs(scan: Scan) -> bool:
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
+def _check_sizes(scan: Scan) -> None:
+    """Raise unless the kernels would find every number that they read.
+
+    Raises:
+        RuntimeError: a tensor is not of the sizes of `x_gates`.
+    """
+    time, batch, _ = scan.x_gates.shape
+    hidden = _hidden(scan)
+    wanted = {
+        "hx": (scan.h_0, ((batch, hidden),)),
+        "keep": (scan.keep, ((time, batch, 1), (time, batch, hidden))),
+        "lengths": (scan.lengths, ((batch,),)),
+    }
+    for name, (tensor, shapes) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) not in shapes:
+            raise RuntimeError(
+                f"{name} must be {' or '.join(map(str, shapes))}, as the parameters' {hidden} "
+                f"units ask, but it is {tuple(tensor.shape)}"
+            )
+
+
 def _forward(*args) -> tuple[Tensor, Tensor]:
     scan = Scan(*args)
+    _check_sizes(scan)
     if scan.lengths is not None:
         check_length_values(scan.lengths, scan.x_gates.size(0))
     if not _runs(scan):
@@ -147,7 +158,7 @@ def _forward(*args) -> tuple[Tensor, Tensor]:
     scan, arguments = _read(scan)
     output = _empty(scan, _hidden(scan))
     h_n = scan.x_gates.new_empty(scan.x_gates.size(1), _hidden(scan))
-    results: tuple[Any, ...] = (output.data_ptr(), *_steps(output), h_n.data_ptr())
+    results: tuple[Any, ...] = (output.data_ptr(), *steps(output), h_n.data_ptr())
     _kernels.min_gru_forward(*(*arguments, *results))
     return output, h_n
 
@@ -163,7 +174,7 @@ def _backward(output, d_output, d_h_n, *args):
     if not _runs(scan):
         return _backward_in_torch(d_output, d_h_n, scan)
     scan, arguments = _read(scan)
-    output, d_output = _dense(output), None if d_output is None else _dense(d_output)
+    output, d_output = dense(output), dense(d_output)
     d_h_n = None if d_h_n is None else d_h_n.contiguous()
     time, batch, _ = scan.x_gates.shape
     like, hidden = scan.x_gates.new_empty, _hidden(scan)
@@ -171,14 +182,14 @@ def _backward(output, d_output, d_h_n, *args):
     d_keep = None if scan.keep is None else like(time, batch, hidden)
     results: tuple[Any, ...] = (
         output.data_ptr(),
-        *_steps(output),
-        _address(d_output),
-        *_steps(d_output),
-        _address(d_h_n),
+        *steps(output),
+        address(d_output),
+        *steps(d_output),
+        address(d_h_n),
         d_x.data_ptr(),
-        *_steps(d_x),
+        *steps(d_x),
         d_h_0.data_ptr(),
-        _address(d_keep),
+        address(d_keep),
     )
     _kernels.min_gru_backward(*(*arguments, *results))
     if d_keep is None or scan.keep is None:
@@ -224,21 +235,21 @@ def _in_onnx(scan: Scan) -> tuple[Tensor, Tensor]:
     """The same as ONNX's `Scan`: batch and time stay free."""
     z, n = (gate.detach() for gate in gates(scan.x_gates, scan.positive))
     h_0 = torch.zeros_like(z[0]) if scan.h_0 is None else scan.h_0.detach().clone()
-    steps = {"z": z, "n": n}
+    every = {"z": z, "n": n}
     if scan.keep is not None:
-        steps["keep"] = scan.keep.detach()
+        every["keep"] = scan.keep.detach()
     if scan.lengths is not None:
-        steps["inside"] = valid_steps(z, scan.lengths)
+        every["inside"] = valid_steps(z, scan.lengths)
 
     def advance(h: Tensor, each: list[Tensor]) -> tuple[Tensor, Tensor]:
-        step = dict(zip(steps, each, strict=True))
+        step = dict(zip(every, each, strict=True))
         kept = h * step["keep"] if "keep" in step else h
         after = kept + step["z"] * (step["n"] - kept)
         if "inside" not in step:
             return after, after.clone()
         return torch.where(step["inside"], after, h), torch.where(step["inside"], after, 0.0)
 
-    h_n, output = onnx_scan(advance, h_0, list(steps.values()), reverse=scan.reverse)
+    h_n, output = onnx_scan(advance, h_0, list(every.values()), reverse=scan.reverse)
     return output, h_n
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from tidegate.nn._call import check_types
 from tidegate.nn._gru import GRU
 from tidegate.nn._result import GRUResult, GRUResultWithGates
 
@@ -44,13 +45,14 @@ class TruncatedBPTT(nn.Module):
             options: those of `GRU.forward`.
 
         Raises:
-            TypeError: `restart` is no tensor, or `hx` is among the options.
+            TypeError: `input` or `restart` is no tensor, or `hx` is among the options.
             ValueError: the chunk has another number of rows than the last, or `restart` has.
         """
         if restart is not None and not isinstance(restart, Tensor):
             raise TypeError(f"restart must be a tensor, but it is a {type(restart).__name__}")
         if "hx" in options:
             raise TypeError("hx is the state that is carried: set `state` instead")
+        check_types(input, None, None, return_gates=False)
         hx = self.state
         if hx is not None and (rows := _rows(self.gru, input)) != _first(hx).shape[1:-1]:
             raise ValueError(

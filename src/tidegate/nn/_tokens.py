@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from tidegate import _kernels
-from tidegate.nn._kernel import gates_buffer
+from tidegate.nn._kernel import address, gates_buffer, steps
 from tidegate.nn._layer import Direction, Layer, Plan
 from tidegate.nn._packing import pack_direction
 from tidegate.nn._stack import Inputs, Regularisers, parameter_kinds, run
@@ -79,7 +80,7 @@ class _TokenFunction(Function):
             *_read(layer),
             *_sequence(output),
             h_n.data_ptr(),
-            _address(saved if save else None),
+            address(saved if save else None),
             *_NO_GATES[:2],
             *_NO_ZONE,
             given.tokens.data_ptr(),
@@ -92,7 +93,8 @@ class _TokenFunction(Function):
         return output, h_n
 
     @staticmethod
-    def backward(ctx, *d_outputs: Tensor | None):
+    @once_differentiable
+    def backward(ctx, *d_outputs: Tensor | None):  # pyrefly: ignore[bad-override]
         output, saved, *tensors = ctx.saved_tensors
         given = TokenLayer(*tensors)
         d_output, d_h_n = (None if d is None else d.contiguous() for d in d_outputs)
@@ -103,12 +105,12 @@ class _TokenFunction(Function):
             *_sequence(output),
             saved.data_ptr(),
             *_sequence(d_output),
-            _address(d_h_n),
+            address(d_h_n),
             *_NO_GATES,
             *_sequence(None),  # d_x
-            _address(d_h_0),
+            address(d_h_0),
             0,  # d_keep
-            *map(_address, d_weights),
+            *map(address, d_weights),
             *_NO_ZONE,
             given.tokens.data_ptr(),
         ]
@@ -125,18 +127,13 @@ def _read(layer: Layer) -> list[int]:
     """The arguments of a call from `time` to `h_0`, in the order of the kernels."""
     time, batch, _ = layer.x.shape
     keep, mask, h_0 = layer.keep, layer.mask, layer.h_0
-    steps = (0, 0) if keep is None else keep.stride()[:2]
     places = (batch, 1, 0, 0)  # x_time, x_batch, offsets, lengths
-    return [time, batch, 0, *places, _address(keep), *steps, 0, _address(mask), _address(h_0)]
+    return [time, batch, 0, *places, *_sequence(keep), 0, address(mask), address(h_0)]
 
 
 def _sequence(states: Tensor | None) -> list[int]:
-    """Where states (time, batch, hidden) are, and their strides."""
-    return [0, 0, 0] if states is None else [states.data_ptr(), *states.stride()[:2]]
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+    """Where a sequence (time, batch, ...) is, and their strides."""
+    return [address(states), *steps(states)]
 
 
 def gru_of_embedding(
@@ -145,7 +142,8 @@ def gru_of_embedding(
     """What `gru` gives for `embedding[tokens]`, with its dropouts, and the state of each layer.
 
     Args:
-        gru: of one direction, time first, with biases, a plain stack without normalisation.
+        gru: of one direction, time first, with biases, a plain stack without normalisation and
+            zoneout.
         tokens: (time, batch), int64.
         embedding: (vocabulary, input_size).
         states: of each layer, (1, batch, hidden).
@@ -166,7 +164,7 @@ def gru_of_embedding(
         return output, [h_n]
     output = F.dropout(output, gru.dropout, gru.training)
     chances = Regularisers(
-        gru.dropout, gru.recurrent_dropout, gru.zoneout, gru.weight_dropout, gru.training
+        gru.dropout, gru.recurrent_dropout, 0.0, gru.weight_dropout, gru.training
     )
     kinds = parameter_kinds(True, 0, False)
     above = run(
