@@ -2,8 +2,8 @@
 
 import ctypes
 import functools
+import hashlib
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers import EPS, assert_matches
+from tidegate._files import replacing
 from tidegate.nn import _kernel, _short, gpu
 from tidegate.nn._layer import Layer, Plan
 from tidegate.nn.gpu import _choice, _launch
@@ -29,7 +30,8 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_folder = tempfile.TemporaryDirectory(prefix="tidegate-emulation-")
+# What was compiled for one process of the tests serves the others, and the next run.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "emulation"
 
 
 class Schedule(NamedTuple):
@@ -50,12 +52,17 @@ class Failed(Exception):
 
 @functools.cache
 def library(build: Build) -> ctypes.CDLL:
-    path = Path(_folder.name) / f"{'-'.join(map(str, build))}.so"
     macros = [f"-D{name}={value}" for name, value in build.macros.items()]
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     command = ["c++", "-std=c++20", "-O1", "-shared", "-fPIC", *warnings, *macros]
     command += [f"-I{SOURCES}", f"-I{EMULATION}", str(EMULATION / "emulation.cpp")]
-    subprocess.run([*command, "-o", str(path)], check=True)
+    sources = [path.read_bytes() for path in sorted(EMULATION.glob("emul*"))]
+    sources += [path.read_bytes() for path in sorted(SOURCES.glob("*.cu*"))]
+    key = hashlib.sha256(b"\0".join((repr(command).encode(), *sources))).hexdigest()[:32]
+    path = COMPILED / f"{key}.so"
+    if not path.exists():
+        with replacing(path) as part:
+            subprocess.run([*command, "-o", str(part)], check=True)
     emulation = ctypes.CDLL(str(path))
     emulation.launch.restype = ctypes.c_char_p
     return emulation

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import math
 import os
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 import torch
@@ -32,7 +34,7 @@ DTYPES = {
 ROUNDING = {"float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 DEVICE = "cuda"
 TIME, REPEATS = 512, 100
-TIMES, SECONDS = 20, 0.25  # a median is of so many calls, or of those that fit so long
+TIMES, FEWEST, SECONDS = 20, 5, 0.2  # a median is of so many calls; of fewer if they take longer
 Input = Tensor | PackedSequence
 
 
@@ -40,16 +42,24 @@ class WrongError(Exception):
     """A result that is not right."""
 
 
-def main(kind: str, hidden: int = 0) -> None:
-    """Measure every call of one kernel; or prove a tiny layer of each kind."""
-    if kind == "tiny":
-        for each in DTYPES:
-            prove(Case(each, True, True, 40, 9), steps=5, repeats=2)
+def main(kind: str, hidden: int) -> None:
+    """Measure every call of one kernel, or of FlashRNN."""
+    if kind == "flashrnn":
+        time_flashrnn(hidden)
         return
     make_ready(kind, hidden)
     sys.stdin.readline()
     for case in calls(Kernel(kind, hidden)):
         print(json.dumps(case._asdict() | measure(case)), flush=True)
+
+
+def time_flashrnn(hidden: int) -> None:
+    """Measure what FlashRNN has of a size: padded, forward."""
+    for case in calls(Kernel("bfloat16", hidden)):
+        if not (case.training or case.packed):
+            found = medians({"flashrnn": flashrnn(case)})
+            if found:
+                print(json.dumps(case._asdict() | found), flush=True)
 
 
 def make_ready(kind: str, hidden: int) -> None:
@@ -62,18 +72,20 @@ def make_ready(kind: str, hidden: int) -> None:
 def measure(case: Case) -> dict[str, float | str]:
     """Milliseconds of each road, and the error of ours, or what is wrong with it."""
     found: dict[str, float | str] = {}
+    roads = {"eager": eager(case, nn.GRU)}
+    if not case.packed:  # a graph holds one set of lengths
+        roads["graph"] = in_graph(case)
     if case.hidden <= LARGEST:
         try:
-            found["error"] = prove(case, TIME, REPEATS)
-            found["ours"] = timed(case, *problem(case, GRU, TIME))
+            # The forward pass of a training step is the same.
+            found["error"] = prove(case, TIME, REPEATS if case.training else 1)
+            roads["ours"] = eager(case, GRU)
         except WrongError as wrong:
             found["fault"] = str(wrong)
-    found["eager"] = timed(case, *problem(case, nn.GRU, TIME))
-    for road, other in (("flashrnn", flashrnn), ("graph", in_graph)):
-        milliseconds = other(case)
-        if milliseconds is not None:
-            found[road] = milliseconds
-    return found
+        except Exception as error:
+            traceback.print_exc()
+            found["fault"] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return found | medians(roads)
 
 
 def set_up(kind: str) -> None:
@@ -136,7 +148,7 @@ def prove(case: Case, steps: int, repeats: int) -> float:
         d_exact = None if d_output is None else d_output.double()
         exact = step(*_through_torch(module, x, torch.float64), d_exact)
         for ours, other, expected in zip(found, torchs, exact, strict=True):
-            error, others = _error(ours, expected), _error(other, expected)
+            error, others = error_of(ours, expected), error_of(other, expected)
             worst = max(worst, error / rounding)
             if not error <= max(8 * rounding, 2 * others):
                 raise WrongError(
@@ -155,7 +167,7 @@ def _require_ours(module: nn.GRU, x: Input) -> None:
         raise WrongError("the kernels do not run this on this device")
 
 
-def _error(actual: Tensor, exact: Tensor) -> float:
+def error_of(actual: Tensor, exact: Tensor) -> float:
     """The root mean square, relative to that of the numbers where it is above 1."""
     scale = max(1.0, float(exact.square().mean().sqrt()))
     return float((actual.double() - exact).square().mean().sqrt()) / scale
@@ -192,66 +204,86 @@ def _through_torch(module: nn.GRU, x: Input, dtype: torch.dtype) -> tuple[nn.GRU
     return twin, x.detach().to(dtype).requires_grad_(x.requires_grad)
 
 
-def timed(case: Case, module: nn.GRU, x: Input) -> float:
-    """Milliseconds of a call."""
-    d_output = slope(case, module, x)
-    return median(lambda: step(module, x, d_output))
+def eager(case: Case, gru: type[nn.GRU]) -> Callable[[], object]:
+    """A call of a module."""
+    module, x = problem(case, gru, TIME)
+    return functools.partial(step, module, x, slope(case, module, x))
 
 
-def median(call: Callable[[], object]) -> float:
-    """Milliseconds between events around single calls."""
-    for _ in range(3):
-        call()
-    torch.cuda.synchronize()
-    times, end_of_all = [], time.monotonic() + SECONDS
-    while len(times) < TIMES and (len(times) < 5 or time.monotonic() < end_of_all):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return statistics.median(times)
+def in_graph(case: Case) -> Callable[[], object]:
+    """torch's own in a CUDA graph, which is captured with the first call."""
+    graph: torch.cuda.CUDAGraph | None = None
+    call = eager(case, nn.GRU)  # and with it what the graph reads
+
+    def replay() -> None:
+        nonlocal graph
+        if graph is None:
+            graph = captured(call)
+        graph.replay()
+
+    return replay
 
 
-def in_graph(case: Case) -> float | None:
-    """torch's own in a CUDA graph; a graph holds one set of lengths, so none of packed rows."""
-    if case.packed:
-        return None
-    module, x = problem(case, nn.GRU, TIME)
-    d_output = slope(case, module, x)
+def captured(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """A graph of a call, after three on a stream of their own."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    try:
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step(module, x, d_output)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step(module, x, d_output)
-    except RuntimeError:
-        return None
-    return median(graph.replay)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph
 
 
-def flashrnn(case: Case) -> float | None:
-    """FlashRNN's GRU, forward, where it is installed: (batch, time, gates, heads, hidden)."""
-    if case.packed or case.training or case.kind != "bfloat16":
-        return None
-    try:
-        from flashrnn import flashrnn as run
-    except Exception:  # it builds its own extension when imported
-        return None
+def flashrnn(case: Case) -> Callable[[], object]:
+    """FlashRNN's GRU, forward, whose input product the caller makes: (batch, time, gates, ...)."""
+    from flashrnn import flashrnn as run
+
     like = {"device": DEVICE, "dtype": torch.bfloat16}
     gates = torch.randn(case.batch, TIME, 3, 1, case.hidden, **like)
     weight = torch.randn(3, 1, case.hidden, case.hidden, **like) * case.hidden**-0.5
     bias = torch.zeros(3, 1, case.hidden, **like)
+    return functools.partial(run, gates, weight, bias, function="gru", backend="cuda_fused")
+
+
+def medians(roads: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds of each road's call, all by turns; without those that fail."""
+    roads = {road: call for road, call in roads.items() if is_warm(road, call)}
+    times: dict[str, list[float]] = {road: [] for road in roads}
+    end = time.monotonic() + SECONDS * len(roads)
+    for turn in range(TIMES):
+        if turn >= FEWEST and time.monotonic() > end:
+            break
+        for road, call in roads.items():
+            times[road].append(timed(call))
+    return {road: round(statistics.median(found), 4) for road, found in times.items()}
+
+
+def is_warm(road: str, call: Callable[[], object]) -> bool:
+    """Whether a call can be made; it is made three times."""
     try:
-        return median(lambda: run(gates, weight, bias, function="gru", backend="cuda_fused"))
+        for _ in range(3):
+            call()
+        torch.cuda.synchronize()
     except Exception:
-        return None
+        print(f"{road} cannot be timed:", file=sys.stderr)
+        traceback.print_exc()
+        return False
+    return True
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds between events around a call."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tidegate._files import replacing
 from tidegate.nn.gpu import _table
 
 HIDDEN = (128, 256, 96, 192, 64, 160, 32, 384, 512)  # the most telling first
@@ -36,10 +37,11 @@ class Kernel(NamedTuple):
 
 
 def kernels(hidden: Sequence[int] = ()) -> list[Kernel]:
-    """Every kernel; first those of which the goals speak."""
-    pairs = (KINDS[:2], KINDS[2:])
-    found = (itertools.product(hidden or HIDDEN, pair) for pair in pairs)
-    return [Kernel(kind, h) for h, kind in itertools.chain(*found)]
+    """Every kernel; first those of which the goals speak, last the sizes that are torch's alone."""
+    sizes = hidden or HIDDEN
+    ours, larger = ([h for h in sizes if (h <= LARGEST) == own] for own in (True, False))
+    parts = ((ours, KINDS[:2]), (ours, KINDS[2:]), (larger, KINDS))
+    return [Kernel(kind, h) for sizes, kinds in parts for h in sizes for kind in kinds]
 
 
 def calls(kernel: Kernel) -> list[Case]:
@@ -49,8 +51,8 @@ def calls(kernel: Kernel) -> list[Case]:
 
 
 def write_csv(path: Path, rows: Iterable[dict]) -> None:
-    """One row a case; times in milliseconds."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """One row a case; times in milliseconds. The file is whole at any moment."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -67,6 +69,13 @@ def _typed(row: dict[str, str]) -> dict:
     flags = {name: row[name] == "True" for name in ("training", "packed")}
     sizes = {name: int(row[name]) for name in ("hidden", "batch")}
     return {"kind": row["kind"], "fault": row["fault"], **flags, **sizes, **numbers}
+
+
+def with_flashrnn(rows: Iterable[dict], others: Iterable[dict]) -> list[dict]:
+    """The rows, and in those of the same calls what the others have of FlashRNN."""
+    found = {Case(*(row[name] for name in Case._fields)): row["flashrnn"] for row in others}
+    calls = [(row, Case(*(row[name] for name in Case._fields))) for row in rows]
+    return [row | {"flashrnn": found[call]} if call in found else row for row, call in calls]
 
 
 def faster(rows: Iterable[dict]) -> dict[str, list[_table.Row]]:
