@@ -127,6 +127,18 @@ def test_parquet_other_names_and_a_single_series(folder, capsys):
     pd.testing.assert_frame_equal(pd.read_csv("again/forecast.csv"), forecast)
 
 
+def test_forecasts_are_in_the_zone_of_the_time_stamps(folder):
+    tehran = pd.date_range("2020-08-31 12:30", periods=480, freq="h", tz="UTC").tz_convert(
+        "Asia/Tehran"
+    )
+    pd.DataFrame({"ds": tehran, "y": np.arange(480) % 24 + 1.0}).to_parquet("hours.parquet")
+    assert main(["forecast", "hours.parquet", "--horizon", "24", "--quick", "--out", "out"]) == 0
+    # Clocks were put back in this night.
+    forecast = pd.read_csv("out/forecast.csv").ds.to_list()
+    assert forecast[0] == "2020-09-20 17:00:00+04:30"
+    assert forecast[-1] == "2020-09-21 15:00:00+03:30"
+
+
 def test_unsorted_rows_and_gaps_are_said_and_no_error(folder, capsys):
     rows = sales().drop(index=[5, 6])
     pd.concat([rows.iloc[::-1]]).to_csv("sales.csv", index=False)

@@ -83,6 +83,9 @@ def test_what_is_known_ahead_has_columns_for_the_steps_to_come(stream, models):
     ahead = {"promo": ("future", [promo[:42]])}
     want = load(models[0] / "dated.safetensors")([lines.y], [lines.ds.to_numpy()], ahead)[0][:, 3]
     np.testing.assert_allclose(table(out).to_numpy()[-1, 1:].astype(float), want, rtol=1e-6)
+    lines.ds = lines.ds.dt.tz_localize("Asia/Tehran")  # in UTC it is the day before
+    local = table(stream("dated", lines.to_csv(index=False))[0])
+    np.testing.assert_array_equal(local.to_numpy()[:, 1:], table(out).to_numpy()[:, 1:])
 
 
 @pytest.mark.parametrize("kind", ["c", "r"])

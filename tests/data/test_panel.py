@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.data import Panel, to_frame
+from tidegate.data import Panel
 from tidegate.errors import InputError
 
 
@@ -111,27 +111,6 @@ def test_series_of_different_lengths_and_phases_share_a_calendar():
     panel = Panel.from_arrays("ab", [monday + weeks, friday + weeks[:4]], [weeks, weeks[:4]])
     assert panel.frequency.name == "W"
     assert [len(v) for v in panel.values] == [9, 4]
-
-
-def test_daily_time_stamps_with_a_zone_stay_daily_through_summer_time():
-    ds = pd.date_range("2024-03-01", periods=60, freq="D", tz="Europe/Berlin")
-    df = pd.DataFrame({"ds": ds, "y": 1.0 * np.arange(60)})
-    panel = Panel.from_frame(df)
-    assert panel.frequency.name == "D"
-    assert "local time" in panel.notes[0]
-    future = panel.frequency.next(panel.times[0][-1], 1)
-    assert to_frame({"ds": future}, df, panel.clock).ds[0] == ds[-1] + pd.DateOffset(days=1)
-
-
-def test_hourly_time_stamps_with_a_zone_stay_hourly_through_summer_time():
-    ds = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
-    df = pd.DataFrame({"ds": ds, "y": 1.0 * np.arange(60)})
-    panel = Panel.from_frame(df)
-    assert panel.frequency.name == "h"
-    assert len(panel.values[0]) == 60
-    assert "UTC" in panel.notes[0]
-    future = panel.frequency.next(panel.times[0][-1], 1)
-    assert to_frame({"ds": future}, df.head(1), panel.clock).ds[0] == ds[-1] + pd.Timedelta("1h")
 
 
 @pytest.mark.parametrize(

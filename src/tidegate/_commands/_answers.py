@@ -15,6 +15,7 @@ from .._series.bands import column_names
 from .._stream_state import pack_state, unpack_state
 from .._text import Reader
 from ..data._dates import UnreadableDate, parse_dates
+from ..data._zones import usual_clock
 from ..errors import InputError
 from ..runtime import Model
 from ..runtime._classifier import Classifier, Regressor
@@ -282,9 +283,11 @@ class _Forecasts(_Table):
         try:
             if counts_steps(self._model.frequency):
                 return np.array([int(time)])
-            return parse_dates([time])[0]
+            utc, offset = parse_dates([time])
         except (UnreadableDate, ValueError) as error:
             raise BadLine(str(error)) from None
+        by_local = offset is not None and usual_clock(self._model.frequency) == "local time"
+        return utc + offset if by_local else utc
 
     def _given(self, fields: Sequence[str]) -> dict[str, tuple[str, Any]]:
         given, left = {}, list(fields)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import require_writable, staged
-from ..data import Frequency, Panel, load, read_table
+from ..data import Frequency, Panel, load, read_table, to_frame
 from ..data._parquet import is_many
 from ..data._sets import SETS
 from ..errors import InputError
@@ -184,8 +184,14 @@ def _compare(model: GRUForecaster, panel: Panel) -> None:
 def _write(
     model: GRUForecaster, panel: Panel, table: IntoFrame, request: Request, save: bool
 ) -> None:
+    import narwhals as nw
+
     future = None if request.future is None else _read(request.future, model.id_col)
     forecast = model.predict(panel, future=future)
+    if panel.clock == "UTC":
+        stamps: Any = to_frame({model.time_col: forecast[model.time_col]}, table, panel.clock)
+        in_zone = nw.from_native(stamps, eager_only=True).to_pandas()
+        forecast[model.time_col] = in_zone[model.time_col]
     level = min(model.levels, key=lambda level: abs(level - 80))
     shown = {i: panel.ids[i] for i in range(min(_SHOWN, len(panel)))}
     some = f", the first {len(shown)} of {len(panel):,} series" if len(panel) > len(shown) else ""

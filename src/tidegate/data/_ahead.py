@@ -34,7 +34,7 @@ def with_future(panel: Panel, future: IntoFrame, names: Names, horizon: int) -> 
 
     frame = nw.from_native(future)
     frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
-    series, times = read_stamps(frame, names)
+    series, times = read_stamps(frame, names, panel.clock)
     wanted = [name for name, c in panel.covariates.items() if c.role == "future"]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import InputError
 from ._dates import FIRST_YEAR, LAST_YEAR, UnreadableDate, parse_dates
-from ._zones import Clock, drop_zone
+from ._zones import Clock, choose_clock, local_times, utc_times, zone_of
+from .frequency import DAY_NS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,8 +56,13 @@ class Rows(NamedTuple):
     clock: Clock | None
 
 
-def read_columns(df: nw.DataFrame, names: Names) -> Rows:
+def read_columns(df: nw.DataFrame, names: Names, usual: Clock | None = None) -> Rows:
     """Take a long frame apart into series, time stamps and values.
+
+    Args:
+        df: the frame.
+        names: of its columns.
+        usual: the clock of time stamps with a zone, where they are regular by each.
 
     Raises:
         InputError: a column is missing, or holds an entry that cannot be used.
@@ -64,19 +70,26 @@ def read_columns(df: nw.DataFrame, names: Names) -> Rows:
     wanted = {"series": names.id, "time stamps": names.time, "target": names.target}
     _require(df, names, wanted)
     series = read_ids(df, names)
-    times, clock = read_times(df[names.time], series)
+    times, clock = read_times(df[names.time], series, usual)
     return Rows(series, times, read_numbers(df[names.target], series), clock)
 
 
-def read_stamps(df: nw.DataFrame, names: Names) -> tuple[Series, np.ndarray]:
-    """Series and time stamps of a long frame that needs no target.
+def read_stamps(df: nw.DataFrame, names: Names, clock: Clock | None) -> tuple[Series, np.ndarray]:
+    """Series and time stamps of a long frame that needs no target, by this clock.
 
     Raises:
-        InputError: as `read_columns`.
+        InputError: as `read_columns`; or time stamps have a zone and `clock` is none, or they have
+            none and it is one.
     """
     _require(df, names, {"series": names.id, "time stamps": names.time})
     series = read_ids(df, names)
-    return series, read_times(df[names.time], series)[0]
+    times, own = read_times(df[names.time], series, clock=clock)
+    if (own is None) != (clock is None):
+        have, lack = ("no time zone", "one") if own is None else ("a time zone", "none")
+        raise InputError(
+            f"{names.source}: column {names.time!r} has {have}, and the series have {lack}"
+        )
+    return series, times
 
 
 def time_text(moment: np.generic) -> str:
@@ -130,8 +143,16 @@ def read_ids(df: nw.DataFrame, names: Names) -> Series:
     return Series(names, list(table), np.array(codes, np.int64))
 
 
-def read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | None]:
-    """Time stamps, or whole numbers, and whose clock they show.
+def read_times(
+    column: nw.Series, series: Series, usual: Clock | None = None, clock: Clock | None = None
+) -> tuple[np.ndarray, Clock | None]:
+    """Time stamps, or whole numbers, and whose clock they show; None if they have no time zone.
+
+    Args:
+        column: the time stamps.
+        series: which series each belongs to.
+        usual: the clock of time stamps with a zone, where they are regular by each.
+        clock: the one that such time stamps are to show, whether regular or not.
 
     Raises:
         InputError: an entry is neither.
@@ -146,11 +167,26 @@ def read_times(column: nw.Series, series: Series) -> tuple[np.ndarray, Clock | N
         numbers = whole_numbers(column.to_numpy(), column.name, series)
         if not _are_days(numbers):
             return numbers, None
-        return _from_texts([str(number) for number in numbers], column.name, series)
-    if isinstance(column.dtype, nw.Date | nw.Datetime):
-        column, clock = drop_zone(column)
-        return dates_in_range(column.to_numpy(), column.name, series), clock
-    return _from_texts([_text(entry) for entry in column.to_list()], column.name, series)
+        return _dates_of([str(number) for number in numbers], column.name, series)[0], None
+    if zone_of(column) is not None:
+        utc = dates_in_range(utc_times(column), column.name, series)
+        offset = local_times(utc, column) - utc
+        day_before = utc - np.timedelta64(DAY_NS, "ns")
+        before = local_times(day_before, column) - day_before
+    elif isinstance(column.dtype, nw.Date | nw.Datetime):
+        return dates_in_range(column.to_numpy(), column.name, series), None
+    else:
+        texts = [_text(entry) for entry in column.to_list()]
+        if all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
+            return np.array([int(text) for text in texts]), None
+        utc, offset = _dates_of(texts, column.name, series)
+        if offset is None:
+            return utc, None
+        _, first, which = np.unique(utc, return_index=True, return_inverse=True)
+        before = np.insert(offset[first], 0, offset[first[0]])[which]
+    if clock is not None:
+        return (utc if clock == "UTC" else utc + offset), clock
+    return choose_clock(utc, offset, before, usual)
 
 
 def whole_numbers(numbers: np.ndarray, column: str, series: Series) -> np.ndarray:
@@ -176,16 +212,15 @@ def _are_days(numbers: np.ndarray) -> bool:
     return bool((likely & (day <= 31)).all())
 
 
-def _from_texts(texts: list[str], column: str, series: Series) -> tuple[np.ndarray, Clock | None]:
-    if all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
-        return np.array([int(text) for text in texts]), None
+def _dates_of(
+    texts: list[str], column: str, series: Series
+) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        times, had_offset = parse_dates(texts)
+        return parse_dates(texts)
     except UnreadableDate as bad:
         raise InputError(f"{series.place(column, bad.row)}: {bad.reason}") from None
     except InputError as unclear:
         raise InputError(f"{series.names.source}: column {column!r}: {unclear}") from None
-    return times, "UTC" if had_offset else None
 
 
 def dates_in_range(times: np.ndarray, column: str, series: Series) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 
@@ -44,11 +44,11 @@ class UnreadableDate(Exception):
         self.reason = reason
 
 
-def parse_dates(texts: Sequence[str]) -> tuple[np.ndarray, bool]:
+def parse_dates(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Read date texts, all written in one way, as datetime64[ns].
 
     Returns:
-        The time stamps, and whether any came with an offset from UTC: those were turned to UTC.
+        The time stamps, in UTC if they came with an offset from it; and these offsets.
 
     Raises:
         UnreadableDate: an entry is no date, or is not written as the others are.
@@ -59,9 +59,23 @@ def parse_dates(texts: Sequence[str]) -> tuple[np.ndarray, bool]:
         first_row.setdefault(text, row)
     parse = _choose(list(first_row))
     moments = {text: _moment(parse, text, row) for text, row in first_row.items()}
-    stamps = {text: _in_utc(moment) for text, moment in moments.items()}
-    times = np.array([stamps[text] for text in texts], dtype="datetime64[us]")
-    return times.astype("datetime64[ns]"), any(m.tzinfo is not None for m in moments.values())
+    offsets = {text: moment.utcoffset() for text, moment in moments.items()}
+    times = _as_array([moment.replace(tzinfo=None) for moment in moments.values()], "datetime64")
+    places = {text: place for place, text in enumerate(first_row)}
+    which = np.array([places[text] for text in texts])
+    if None not in offsets.values():
+        ahead = _as_array(list(offsets.values()), "timedelta64")
+        return (times - ahead)[which], ahead[which]
+    unlike = next((text for text in first_row if offsets[text] is not None), None)
+    if unlike is not None:
+        raise UnreadableDate(
+            first_row[unlike], f"{unlike!r} has an offset from UTC, and others have none"
+        )
+    return times[which], None
+
+
+def _as_array(values: list, kind: str) -> np.ndarray:
+    return np.array(values, f"{kind}[us]").astype(f"{kind}[ns]")
 
 
 def _moment(parse: Parser, text: str, row: int) -> datetime:
@@ -73,12 +87,6 @@ def _moment(parse: Parser, text: str, row: int) -> datetime:
         years = f"{FIRST_YEAR} to {LAST_YEAR}"
         raise UnreadableDate(row, f"{text!r} is outside the years {years}")
     return moment
-
-
-def _in_utc(moment: datetime) -> np.datetime64:
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(moment, "us")
 
 
 def _choose(texts: list[str]) -> Parser:

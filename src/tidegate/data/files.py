@@ -72,12 +72,19 @@ def _csv(path: Path, content: bytes, text: Sequence[str]) -> pa.Table:
 
     header = _check_text(path, content)
     delimiter = max(",;\t", key=header.count)
-    try:
-        table = pa.csv.read_csv(
+
+    def read(text: Sequence[str]) -> pa.Table:
+        return pa.csv.read_csv(
             pa.py_buffer(content),
             parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
         )
+
+    try:
+        table = read(text)
+        # Time stamps with an offset come in UTC, where it is forgotten: as text they keep it.
+        offset = [f.name for f in table.schema if pa.types.is_timestamp(f.type) and f.type.tz]
+        table = read([*text, *offset]) if offset else table
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a CSV table ({first_line(error)})") from None
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._zones import Clock, restore_zone
+from ._zones import Clock, restore_zone, zone_of
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -20,12 +20,12 @@ def to_frame(
     """Columns as a frame of the same kind as `like`: pandas, polars, pyarrow.
 
     A column that `like` has too (the ids, the time stamps) comes in the type that it has there,
-    so that the two join; text that held dates comes as dates.
+    so that the two join; text that held dates comes as dates, in UTC if `clock` says so.
 
     Args:
         columns: the columns by name.
         like: a frame, or a few rows of one.
-        clock: whose clock the time stamps show, where `like` has them with a zone (`Panel.clock`).
+        clock: whose clock the time stamps show, where they came with a zone (`Panel.clock`).
 
     Example:
         >>> import pandas as pd
@@ -40,7 +40,13 @@ def to_frame(
     model = model.collect() if isinstance(model, nw.LazyFrame) else model
     frame = nw.from_dict(dict(columns), backend=model.implementation)
     shared = [name for name in frame.columns if name in model.columns]
-    frame = frame.with_columns(*(_as(frame[name], model[name].dtype, clock) for name in shared))
+    zoned = next((model[name] for name in shared if zone_of(model[name]) is not None), None)
+    times = [c for c in frame.iter_columns() if isinstance(c.dtype, nw.Datetime)]
+    if zoned is not None:
+        frame = frame.with_columns(*(restore_zone(c, zoned, clock).alias(c.name) for c in times))
+    elif clock == "UTC":
+        frame = frame.with_columns(*(c.dt.replace_time_zone("UTC") for c in times))
+    frame = frame.with_columns(*(_as(frame[name], model[name].dtype) for name in shared))
     if not model.implementation.is_pandas_like():
         return frame.to_native()
     # pandas has several types for one kind of column: NumPy's, its own nullable ones, Arrow's.
@@ -49,15 +55,12 @@ def to_frame(
     return frame.to_native().astype({name: native[name].dtype for name in plain})
 
 
-def _as(column: nw.Series, want: nw.dtypes.DType, clock: Clock | None) -> nw.Series:
+def _as(column: nw.Series, want: nw.dtypes.DType) -> nw.Series:
     """The column in the type wanted, where that can hold it."""
     import narwhals as nw
 
-    if isinstance(column.dtype, nw.Datetime) and isinstance(want, nw.Datetime):
-        if want.time_zone is not None:
-            column = restore_zone(column, want.time_zone, clock)
-        return column.cast(want)
-    times_into_other = isinstance(column.dtype, nw.Datetime) and not isinstance(want, nw.Date)
+    is_time = isinstance(column.dtype, nw.Datetime)
+    times_into_other = is_time and not isinstance(want, nw.Date | nw.Datetime)
     if times_into_other or isinstance(want, nw.Object | nw.Unknown):
         return column
     return column.cast(want)

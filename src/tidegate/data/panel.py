@@ -19,7 +19,7 @@ from ._columns import (
     whole_numbers,
 )
 from ._sessions import Irregular
-from ._zones import Clock
+from ._zones import Clock, usual_clock
 from .covariates import Covariate, read_covariates
 from .frequency import Frequency
 
@@ -144,7 +144,8 @@ class Panel:
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         single = id_col == "unique_id" and id_col not in frame.columns
         names = Names(source, None if single else id_col, time_col, target_col)
-        series, times, values, clock = read_columns(frame, names)
+        usual = None if freq is None else usual_clock(Frequency.parse(freq))
+        series, times, values, clock = read_columns(frame, names, usual)
         notes: list[str] = []
         if clock is not None:
             notes.append(f"{source}: column {time_col!r} has a time zone; it was read in {clock}")
