@@ -336,6 +336,65 @@ def test_the_address_of_a_cluster_stands_before_or_behind_the_folder(
     assert (asked[0].ray, asked[0].address) == (address is not None, address or None)
 
 
+# What is written, where `taken` is an input.
+OVER_AN_INPUT = {
+    "forecast.csv": "forecast {taken} --horizon 3 --out .",
+    "model.safetensors": "forecast other --horizon 3 --future {taken} --out .",
+    "search.db": "forecast {taken} --horizon 3 --tune 2 --out .",
+    "forecast.png": "forecast other --model {taken} --out .",
+    "answers.csv": "classify other --model {taken} --out .",
+    "m.onnx": "convert {taken} m.onnx",
+    "m.safetensors": "convert other m.safetensors --dtype int8 --check {taken}",
+    "m.json": "convert m.weights.h5 m.json --config {taken}",
+    "state": "stream {taken} --state state",
+    "page.html": "inspect {taken} --input other --out page.html",
+    "m": "language train {taken} --out m",
+    "c": "language train other --validation {taken} --out new --checkpoint c",
+}
+
+
+@pytest.mark.parametrize("spelling", ["same", "absolute", "link", "around"])
+@pytest.mark.parametrize("name", OVER_AN_INPUT)
+def test_an_input_is_not_written_over(tmp_path, monkeypatch, capsys, name, spelling):
+    monkeypatch.chdir(tmp_path)
+    for each in (name, "other"):
+        Path(each).write_text("what is in it does not matter: it is not read")
+    taken = {
+        "same": name,
+        "absolute": str(tmp_path / name),
+        "link": "link",
+        "around": "d/../" + name,
+    }
+    Path("link").symlink_to(name)
+    Path("d").mkdir()
+    before = {path: path.stat() for path in Path(".").rglob("*") if path.is_file()}
+    assert main(OVER_AN_INPUT[name].format(taken=taken[spelling]).split()) == 2
+    said = capsys.readouterr().err
+    assert f" would be written over {taken[spelling]}: give it another name" in said
+    assert {path: path.stat() for path in Path(".").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "sentence"),
+    [
+        (".", "results", "written into ., which is read"),
+        ("sales", "./sales", "written into sales, which is read"),
+        ("sales", "d/../sales/new", "written into sales, which is read"),
+        ("out/forecast", "out", "written over out/forecast: give it another name"),
+    ],
+)
+def test_a_folder_that_is_read_is_not_written_into(
+    tmp_path, monkeypatch, capsys, source, out, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    for each in ("sales", "d", "out/forecast"):
+        Path(each).mkdir(parents=True)
+    before = sorted(Path(".").rglob("*"))
+    assert main(["forecast", source, "--horizon", "3", "--out", out]) == 2
+    assert sentence in capsys.readouterr().err
+    assert sorted(Path(".").rglob("*")) == before
+
+
 @pytest.mark.parametrize("arguments", BAD_ARGUMENTS)
 def test_bad_arguments_get_one_sentence(folder, capsys, arguments):
     try:

@@ -78,13 +78,3 @@ def test_what_a_check_refuses_is_not_written(folder, check):
         assert main(["convert", "m.safetensors", target, *narrow]) == 2
     assert (folder / "m.safetensors").read_bytes() == before
     assert os.listdir() == listed
-
-
-def test_a_model_narrowed_onto_itself_is_held_against_what_it_was(folder, capsys):
-    model = ["convert", "m.safetensors"]
-    narrow = ["--dtype", "int8", "--check", "x.csv"]
-    assert main([*model, "n.safetensors", *narrow]) == 0
-    _, aside = capsys.readouterr().out.splitlines()
-    assert main([*model, "m.safetensors", *narrow]) == 0
-    _, onto = capsys.readouterr().out.splitlines()
-    assert onto == aside

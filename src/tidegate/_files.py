@@ -21,15 +21,26 @@ _PREFIX = ".tidegate-part-"
 _ABANDONED_SECONDS = 3600
 
 
-def require_apart(written: Path, option: str, *others: Path | None) -> None:
-    """See that what is written takes the place of none of the other files of a command.
+def require_apart(
+    written: str | os.PathLike[str], option: str, *others: str | os.PathLike[str] | None
+) -> None:
+    """See that what is written takes the place of nothing else that a command reads or writes.
+
+    Args:
+        written: the file or folder.
+        option: what names it, for the message.
+        others: files; or folders, which it must not lie in.
 
     Raises:
-        InputError: it would.
+        InputError: it would, or does.
     """
-    for other in others:
-        if other is not None and os.path.realpath(written) == os.path.realpath(other):
+    for other in filter(None, others):
+        here, there = (Path(os.path.realpath(path)) for path in (written, other))
+        # A file system may take two spellings for one name.
+        if here == there or (here.exists() and there.exists() and here.samefile(there)):
             raise InputError(f"{option} would be written over {other}: give it another name")
+        if there in here.parents and there.is_dir():
+            raise InputError(f"{option} would be written into {other}, which is read: name another")
 
 
 @contextmanager

@@ -48,6 +48,8 @@ def run_classify(request: Request) -> None:
     Raises:
         InputError: the file, the model or the folder for the results cannot be used.
     """
+    written = "model.safetensors" if request.model is None else "answers.csv"
+    require_apart(request.out / written, "--out", request.file, request.model)
     require_writable(request.out)
     if request.model is None:
         _train(request)
@@ -82,7 +84,6 @@ def _train(request: Request) -> None:
 def _answer(path: Path, request: Request) -> None:
     if request.number or request.per_step:
         raise InputError("--number and --per-step belong to the training; a saved model knows")
-    require_apart(request.out / "answers.csv", "--out", request.file)
     found = read_model(path).kind
     if found not in _KINDS:
         raise InputError(f"{path} holds a {found}, which labels no sequences")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .._files import replacing
+from .._files import replacing, require_apart
 from .._model_file import STORAGES, ModelFile, read_model, write_model
 from ..errors import InputError
 from ..export._check import convert_aside
@@ -49,6 +50,8 @@ def run_convert(
             computes.
     """
     formats = formats or Formats()
+    config: Any = formats.reading.get("config")
+    require_apart(target, "TARGET", source, check, config)
     ours = target.suffix == _OWN and formats.write_as in (None, "tidegate")
     for option, given in (("--dtype", dtype), ("--check", check)):
         if given is not None and not ours:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .._files import require_apart
 from ..errors import InputError
 from ..forecast import GRUForecaster
 from ..forecast._folder_out import MANIFEST, Job, Scored, run_parts
@@ -28,6 +29,7 @@ def run_folder(request: Request) -> None:
         InputError: the folder, the model or the folder for the results cannot be used.
     """
     _refuse_what_needs_a_table(request)
+    require_apart(request.out / FORECASTS, "--out", request.source)
     with _cluster(request):
         _run_folder(request)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import require_writable, staged
+from .._files import require_apart, require_writable, staged
 from ..data import Frequency, Panel, load, read_table, to_frame
 from ..data._parquet import is_many
 from ..data._sets import SETS
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _OURS = "GRU (Tidegate)"
 _SHOWN = 4
+_FORECAST, _PICTURE = "forecast.csv", "forecast.png"
+_MODEL, _SEARCH = "model.safetensors", "search.db"
 
 
 def run_forecast(request: Request) -> None:
@@ -48,7 +50,16 @@ def run_forecast(request: Request) -> None:
         raise InputError("--ray works on a folder of Parquet files, and this is one file")
     elif request.resume:
         raise InputError("--resume goes on with a folder of Parquet files, and this is one file")
-    elif request.model is None:
+    else:
+        _run_file(request)
+
+
+def _run_file(request: Request) -> None:
+    trained = [] if request.model else [_MODEL]
+    searched = [_SEARCH] if request.tune is not None and request.storage is None else []
+    for name in [_FORECAST, _PICTURE, *trained, *searched]:
+        require_apart(request.out / name, "--out", request.file, request.future, request.model)
+    if request.model is None:
         _train_and_forecast(request)
     else:
         _forecast_with(request.model, request)
@@ -74,7 +85,7 @@ def _train_and_forecast(request: Request) -> None:
     if not request.quick:
         _compare(model, panel)
     _write(model, panel, table, request, save=True)
-    path = request.out / "model.safetensors"
+    path = request.out / _MODEL
     output.print(f"Forecast newer rows without training: tidegate forecast NEW.csv --model {path}")
 
 
@@ -92,7 +103,7 @@ def _tuned(model: GRUForecaster, panel: Panel, request: Request) -> dict[str, An
 
     request.out.mkdir(parents=True, exist_ok=True)
     with searching_bar("searching") as progress:
-        storage = request.storage or request.out / "search.db"
+        storage = request.storage or request.out / _SEARCH
         found = tune(model, panel, request.tune or 1, storage=storage, progress=progress)
     known = found.suggested is not None
     gain = f" (the suggested settings: {found.suggested:.3f})" if known else ""
@@ -198,10 +209,10 @@ def _write(
     title = f"{request.file.name}: {model.horizon} steps ahead{some}"
     with staged(request.out) as part:
         drop = [] if model.id_col in _column_names_of(table) else [model.id_col]
-        write_csv(forecast.drop(columns=drop), model.time_col, part / "forecast.csv")
+        write_csv(forecast.drop(columns=drop), model.time_col, part / _FORECAST)
         if save:
-            model.save(part / "model.safetensors")
-        picture = part / "forecast.png"
+            model.save(part / _MODEL)
+        picture = part / _PICTURE
         write_picture(panel, band(forecast, level, model.horizon), shown, title, level, picture)
         written = ", ".join(sorted(file.name for file in part.iterdir()))
     output.print(f"Written to {request.out}{os.sep}: {written}")

@@ -38,10 +38,10 @@ def run_inspect(request: Request) -> None:
     Raises:
         InputError: the model, the input or the page's folder cannot be used.
     """
-    require_writable(request.out.parent)
     if request.out.is_dir():
         raise InputError(f"{request.out} is a folder: name the page, such as report.html")
     require_apart(request.out, "--out", request.model, request.input)
+    require_writable(request.out.parent)
     kind = read_model(request.model).kind
     if kind not in _KINDS:
         raise InputError(f"{request.model} holds a {kind}, which cannot be looked into")

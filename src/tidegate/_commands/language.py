@@ -43,11 +43,11 @@ def run_train(request: Training) -> None:
 
     if request.out.is_dir():
         raise InputError(f"--out must be a file, and {request.out} is a folder")
-    require_writable(request.out.parent)
     require_apart(request.out, "--out", request.corpus, request.validation, request.checkpoint)
+    require_writable(request.out.parent)
     if request.checkpoint is not None:
-        require_writable(request.checkpoint.parent)
         require_apart(request.checkpoint, "--checkpoint", request.corpus, request.validation)
+        require_writable(request.checkpoint.parent)
     try:
         model = LanguageModel(**request.options)
         model._check_arguments()

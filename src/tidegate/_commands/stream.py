@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from .._files import replacing, require_writable
+from .._files import replacing, require_apart, require_writable
 from ..errors import InputError
 from ..runtime import load
 from ..runtime._lines import fields_of, is_heading
@@ -38,9 +38,10 @@ def run_stream(path: Path, state: Path | None, every: float, columns: Columns) -
         InputError: a file cannot be read or written, or does not fit the model; or the heading
             lacks a column.
     """
-    answers = answers_of(load(path), columns)
     if state is not None:
+        require_apart(state, "--state", path)
         require_writable(state.parent)
+    answers = answers_of(load(path), columns)
     lines = _Lines(answers, state, every)
     lines.begin()
     with _stoppable(lines) as stopped:

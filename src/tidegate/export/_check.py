@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import replacing
+from .._files import replacing, require_apart
 from ..errors import InputError
 from ..runtime import GRU, Activation, AddInput, Embedding, Last, Layer, LayerNorm, Linear, Model
 from ._formats import FORMATS, read, target_of, title, write
@@ -86,8 +86,10 @@ def convert(
         writing: options of the target's writer.
 
     Raises:
-        InputError: as `read` and `write`, or the result does not compute the same.
+        InputError: as `read` and `write`, or the result does not compute the same; or the target
+            is the source.
     """
+    require_apart(target, "the target", source)
     with replacing(Path(target)) as part:
         _, said = convert_aside(
             Path(source),
