@@ -229,3 +229,11 @@ def test_what_does_not_fit_is_refused(change, error):
     good = {"x": np.ones((2, 1, 2)), "h_0": None, "weight": np.ones((4, 2))}
     with pytest.raises(ValueError, match=error):
         min_gru(**good | change)
+
+
+@pytest.mark.parametrize("name", ["x", "h_0", "bias", "keep"])
+def test_another_dtype_is_refused_by_name(name):
+    given = {"x": np.ones((2, 1, 2)), "h_0": np.ones((1, 2)), "weight": np.ones((4, 2))}
+    given |= {"bias": np.ones(4), "keep": np.ones((2, 1))}
+    with pytest.raises(TypeError, match=f"{name} must be float64, as weight is, not float32"):
+        min_gru(**given | {name: given[name].astype(np.float32)})

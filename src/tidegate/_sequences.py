@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,7 +210,7 @@ def read_sequences(x: Any) -> list[Array] | list[str]:
         return _from_array(whole)
     if not isinstance(x, Sequence | np.ndarray):
         raise InputError(f"X must be arrays, texts or a long frame, but it is {type(x).__name__}")
-    if len(x) and all(np.ndim(row) == 0 for row in x):
+    if len(x) and all(isinstance(row, Number) or getattr(row, "ndim", 1) == 0 for row in x):
         _refuse_flat(np.shape(x))
     sequences = [_sequence(row, f"X[{i}]") for i, row in enumerate(x)]
     _check_not_empty(sequences)
@@ -250,7 +251,11 @@ def _refuse_flat(shape: tuple[int, ...]) -> None:
 
 
 def _sequence(row: Any, name: str) -> Array:
-    array = _numbers(np.asarray(row), name)
+    try:
+        array = np.asarray(row)
+    except ValueError:
+        raise InputError(f"{name} must be (time, features), but its steps are unlike") from None
+    array = _numbers(array, name)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:

@@ -220,21 +220,21 @@ def gru(
     keep = _optional("keep", keep, dtype, time, batch, *per_unit)
     mask = _optional("mask", mask, dtype, batch, hidden)
     lengths = None if lengths is None else _lengths(lengths, time, batch)
-    order = _backwards(lengths, time, batch) if reverse else None
+    order = backwards(lengths, time, batch) if reverse else None
     output, h_n, gates = _forward(
         weights,
-        _reorder(x, order),
+        reorder(x, order),
         h_0,
-        None if keep is None else _reorder(keep, order),
+        None if keep is None else reorder(keep, order),
         mask,
         lengths,
         threads,
         return_gates,
     )
-    output = _reorder(output, order)
+    output = reorder(output, order)
     if gates is None:
         return output, h_n
-    return output, h_n, np.stack([_reorder(gate, order) for gate in gates])
+    return output, h_n, np.stack([reorder(gate, order) for gate in gates])
 
 
 def min_gru(
@@ -278,12 +278,13 @@ def min_gru(
     if rows % 2:
         raise ValueError(f"weight must have two gates of equal size, not {rows} rows")
     hidden = rows // 2
-    x = _array("x", x, dtype, None, None, features)
+    x = _array("x", x, dtype, None, None, features, like="weight")
     time, batch, _ = x.shape
-    h_0 = _optional("h_0", h_0, dtype, batch, hidden)
-    bias = _optional("bias", bias, dtype, rows)
+    h_0 = _optional("h_0", h_0, dtype, batch, hidden, like="weight")
+    bias = _optional("bias", bias, dtype, rows, like="weight")
     per_unit = np.ndim(keep) == 3 if keep is not None else False
-    keep = _optional("keep", keep, dtype, time, batch, *([hidden] if per_unit else []))
+    units = [hidden] if per_unit else []
+    keep = _optional("keep", keep, dtype, time, batch, *units, like="weight")
     lengths = None if lengths is None else _lengths(lengths, time, batch)
     x_gates = x @ np.asarray(weight).T
     x_gates = np.ascontiguousarray(x_gates if bias is None else x_gates + bias)
@@ -387,16 +388,14 @@ def _forward(
     return output, h_n, gates
 
 
-def _backwards(lengths: Int[Array, " batch"] | None, time: int, batch: int) -> Array:
+def backwards(lengths: Int[Array, " batch"] | None, time: int, batch: int) -> Array:
     """Where each step of each row is read from: its end first, and its padding where it was."""
     step = np.arange(time)[:, None]
     mirrored = (time if lengths is None else lengths) - 1 - step
     return np.broadcast_to(np.where(mirrored >= 0, mirrored, step), (time, batch))
 
 
-def _reorder(
-    array: Float[Array, "time batch ..."], order: Int[Array, "time batch"] | None
-) -> Array:
+def reorder(array: Float[Array, "time batch ..."], order: Int[Array, "time batch"] | None) -> Array:
     """The array with its steps in that order; mirrored twice, it is itself again."""
     if order is None:
         return array
@@ -416,20 +415,26 @@ def _lengths(lengths: Int[Array, " batch"], time: int, batch: int) -> Array:
     return np.ascontiguousarray(lengths, np.int64)
 
 
-def _array(name: str, array: ArrayLike, dtype: np.dtype, *shape: int | None) -> Array:
+def _array(
+    name: str, array: ArrayLike, dtype: np.dtype, *shape: int | None, like: str = "weight_hh"
+) -> Array:
     """The array, contiguous, if it has the dtype and the shape, in which None is any size."""
     array = np.ascontiguousarray(array)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
     if array.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype}, as weight_hh is, not {array.dtype}")
+        raise TypeError(f"{name} must be {dtype}, as {like} is, not {array.dtype}")
     return check_shape(name, array, *shape)
 
 
 def _optional(
-    name: str, array: ArrayLike | None, dtype: np.dtype, *shape: int | None
+    name: str,
+    array: ArrayLike | None,
+    dtype: np.dtype,
+    *shape: int | None,
+    like: str = "weight_hh",
 ) -> Array | None:
-    return None if array is None else _array(name, array, dtype, *shape)
+    return None if array is None else _array(name, array, dtype, *shape, like=like)
 
 
 def _address(array: Array | None) -> int:

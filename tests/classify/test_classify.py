@@ -166,6 +166,14 @@ def test_class_weights_move_the_answers():
     assert few["None"] < few["balanced"] < few["{'few': 30.0}"]
 
 
+@pytest.mark.parametrize("per_step", [False, True])
+def test_however_much_is_held_back_something_is_learnt_from(per_step):
+    x, y = waves(12)
+    y = [[label] * len(one) for one, label in zip(x, y, strict=True)] if per_step else y
+    model = small(steps=2, held_out=0.99, per_step=per_step).fit(x, y)
+    assert model.held_out_.sequences == (11 if per_step else 10)  # one row, or one of each class
+
+
 def test_calibration_brings_probabilities_nearer_to_what_comes_true():
     """Labels that are right in three of four cases must not be given 99%."""
     rng = np.random.default_rng(0)
@@ -278,6 +286,7 @@ X, Y = waves(12)
         ([], [], "0 sample"),
         ([[1.0, 2.0], []], [0, 1], r"X\[1\] has length 0"),
         (["a", ""], [0, 1], r"X\[1\] has length 0"),
+        ([[[1.0], [2.0]], [[1.0], []]], [0, 1], r"X\[1\] must be .* but its steps are unlike"),
         ([np.ones((3, 2)), np.ones((3, 1))], [0, 1], r"X\[1\] has 1 features, but X\[0\] has 2"),
         (np.ones(5), [0] * 5, r"X must be \(count, time"),
         ([[1.0, np.inf], [1.0, 2.0]], [0, 1], "infinity"),
@@ -287,6 +296,7 @@ X, Y = waves(12)
         (X, ["one"] * 12, "one class"),
         (X, [*Y[:-1], None], "a label is missing: entry 11"),
         (X, [*Y[:-1], 3], "mixes text and numbers"),
+        (X, pd.Series([*Y[:-1], None], dtype="string"), "a label is missing: entry 11 of y is"),
         (X, np.linspace(0, 1, 12), "GRURegressor predicts numbers"),
         (X, None, "target y is None"),
     ],
@@ -333,7 +343,11 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence():
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
         ({"per_step": True, "stride": 2}, "stride must be 1"),
         ({"class_weight": "equal"}, "class_weight must be 'balanced'"),
+        ({"class_weight": [1.0, 2.0]}, "class_weight must be 'balanced'"),
         ({"class_weight": {"odd": 1.0}}, "a label that y has not: 'odd'"),
+        ({"class_weight": {"slow": 0}}, "class_weight of 'slow' must be a number above 0, got 0"),
+        ({"class_weight": {"slow": np.nan}}, "class_weight of 'slow' must be a number above 0"),
+        ({"calibrate": "no"}, "calibrate must be True or False, got 'no'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options, message):

@@ -1,5 +1,7 @@
 """A saved classifier answers without torch as it did with it."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ pytest.importorskip("torch")
 
 from tidegate.classify import GRUClassifier, GRURegressor
 from tidegate.errors import InputError
-from tidegate.runtime import load
+from tidegate.runtime import _classifier, load
 
 
 def sequences(features: int = 2) -> list[np.ndarray]:
@@ -47,6 +49,28 @@ def test_the_runtime_says_what_the_estimator_says(options, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     for ours, theirs in zip(runner(x), model.predict(x), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_rows_beyond_what_is_answered_at_once_get_the_same_answers(per_step, tmp_path, monkeypatch):
+    x = sequences()
+    y = [one[:, 1] > 0 for one in x] if per_step else ["a", "b", "c"] * 8
+    model = GRUClassifier(hidden_size=5, steps=4, per_step=per_step).fit(x, y)
+    model.save(tmp_path / "m.safetensors")
+    runner = load(tmp_path / "m.safetensors")
+    together = runner.probabilities(x)
+    monkeypatch.setattr(_classifier, "_ROWS", 5)  # 24 sequences: four times five, and four
+    for few, many in zip(runner.probabilities(x), together, strict=True):
+        np.testing.assert_allclose(few, many, atol=1e-6)
+
+
+def test_a_saved_model_that_has_answered_goes_to_another_process(tmp_path):
+    x = sequences()
+    GRUClassifier(hidden_size=5, steps=4).fit(x, ["a", "b"] * 12).save(tmp_path / "m.safetensors")
+    runner = load(tmp_path / "m.safetensors")
+    answers = runner.probabilities(x)
+    for again in (pickle.loads(pickle.dumps(runner)), copy.deepcopy(runner)):
+        np.testing.assert_array_equal(again.probabilities(x), answers)
 
 
 @pytest.mark.parametrize("per_step", [False, True])

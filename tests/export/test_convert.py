@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from format_cases import MADE, model
+from runtime_cases import linear
 from tidegate.cli import main
 from tidegate.export import read, write
-from tidegate.runtime import Model
+from tidegate.runtime import Model, Stack
 
 
 def run(*tokens):
@@ -89,6 +90,14 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     assert message in " ".join(said.split())
     assert said.startswith("tidegate: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("target", ["m.onnx", "m.keras"])
+def test_a_model_without_a_gru_is_refused(target, tmp_path, capsys):
+    Model(Stack([linear(0, 3, 2)])).save(tmp_path / "linear.safetensors")
+    assert run("convert", tmp_path / "linear.safetensors", tmp_path / target) == 2
+    assert "has no GRU" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["linear.safetensors"]
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):

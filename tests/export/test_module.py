@@ -144,6 +144,11 @@ class Wrapped(nn.Linear):
         return super().forward(x) + 1
 
 
+class Uncopyable(LastStep):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("not twice")
+
+
 @pytest.mark.parametrize(
     ("module", "sentence"),
     [
@@ -160,12 +165,19 @@ class Wrapped(nn.Linear):
         (nn.LayerNorm((4, 3)), "over more than the last axis"),
         (nn.Sequential(), "a stack needs a layer"),
         (nn.Sequential(nn.GRU(3, 4), nn.GRU(4, 4, batch_first=True)), "some are batch_first"),
+        (nn.Sequential(nn.GRU(3, 4), nn.Linear(4, 2).double()), "all float32 or all float64"),
+        (Uncopyable(), "Uncopyable cannot be copied, to be followed: not twice"),
     ],
 )
 def test_what_cannot_be_carried_is_refused(module, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         save_model(module, tmp_path / "m")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_module_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, but it is a dict"):
+        save_model({}, tmp_path / "m")
 
 
 def test_a_hook_that_changes_the_result_is_noticed(tmp_path):

@@ -1,7 +1,9 @@
 """The language model: it learns, writes, weighs, and is the same with and without torch."""
 
+import copy
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -377,6 +379,10 @@ def test_what_cannot_be_learnt_is_refused(what):
         ({"epochs": 0}, "epochs must be finite and more than 0"),
         ({"normalize": "arabic"}, "normalize must be None, 'nfc' or 'persian'"),
         ({"validation_share": 1}, "validation_share must be in"),
+        ({"batch_size": None}, "batch_size must be a whole number, at least 1, got None"),
+        ({"clip": -1.0}, "clip must be finite and more than 0, got -1.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be finite and at least 0"),
+        ({"patience": -3}, "patience must be finite and at least 0"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, sentence):
@@ -395,6 +401,40 @@ def test_an_empty_text_has_no_perplexity():
         fitted("characters").perplexity("")
     assert fitted("characters").score("").tokens == []
     assert fitted("characters").score([]) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ([-1], "tokens must be from 0 to .*, but one is -1"),
+        ([1, 999], "tokens must be from 0 to .*, but one is 999"),
+        ([1.0], "tokens must be whole numbers, not float64"),
+    ],
+)
+def test_a_token_that_is_none_is_named(tokens, sentence):
+    reader = fitted("characters").reader_
+    for read in (reader, reader.stream().read, reader.stream(len(tokens)).step):
+        with pytest.raises(InputError, match=sentence):
+            read(np.array(tokens))
+
+
+def test_no_tokens_have_no_scores():
+    reader = fitted("characters").reader_
+    assert reader([]).shape == (0, reader.tokenizer.size)
+    stream = reader.stream(2)
+    with pytest.raises(InputError, match="tokens must be at least one"):
+        stream.read([])
+    with pytest.raises(InputError, match=r"tokens must have shape \(2,\), not \(1,\)"):
+        stream.step([1])
+    stream.step([1, 2])
+    stream.reset()
+    assert stream.steps == 0
+
+
+def test_a_fitted_model_is_copied_and_goes_to_another_process():
+    model = fitted("characters")
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert again.sample("the ", length=20) == model.sample("the ", length=20)
 
 
 def test_a_foreign_or_damaged_file_is_refused(tmp_path):

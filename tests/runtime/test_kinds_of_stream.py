@@ -131,6 +131,36 @@ def test_a_time_stamp_out_of_place_changes_nothing(forecaster, stamps, sentence)
     assert stream.steps == there.steps == 2
 
 
+def test_what_the_model_has_not_learnt_from_changes_nothing(tmp_path):
+    df = small_panel().assign(p=np.arange(len(small_panel())) % 7.0, c="x")
+    small_forecaster(past_cols=("p", "c"), steps=2).fit(df).save(tmp_path / "m")
+    stream = load(tmp_path / "m").stream()
+    right = {"p": ("past", [1.0]), "c": ("past", ["x"])}
+    stream.step([1.0], covariates=right)
+    there = load(tmp_path / "m").stream()
+    there.from_bytes(stream.to_bytes())
+    for values, given, sentence in (
+        (["a"], right, "values must be numbers, one a row"),
+        ([2.0], right | {"p": ("static", [1.0])}, "'p' must be 'past', as in training, not 'stat"),
+        ([2.0], right | {"p": ("past", ["x"])}, "covariate 'p' must be numbers, as in training"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            stream.step(values, covariates=given)
+    np.testing.assert_array_equal(
+        stream.step([3.0], covariates=right), there.step([3.0], covariates=right)
+    )
+    with pytest.raises(InputError, match="times must be of 3 steps, as values are, not 2"):
+        stream.run(np.ones((3, 1)), np.ones((2, 1)))
+
+
+def test_names_that_are_numbers_are_read_as_in_training(tmp_path):
+    df = small_panel().assign(c=(np.arange(len(small_panel())) % 2).astype(str))
+    small_forecaster(past_cols=("c",), steps=2).fit(df).save(tmp_path / "m")
+    model, y = load(tmp_path / "m"), np.arange(20.0)
+    as_text = model([y], None, {"c": ("past", [["0", "1"] * 10])})
+    np.testing.assert_array_equal(model([y], None, {"c": ("past", [[0, 1] * 10])}), as_text)
+
+
 def test_steps_left_out_are_missing_values(forecaster):
     stream = forecaster.stream()
     stream.step([5.0], ["2024-01-01"])
@@ -180,6 +210,12 @@ def test_rows_of_a_classifier_are_sequences_of_their_own(tmp_path):
         stream.step(np.full((2, 2), np.inf))
     with pytest.raises(InputError, match="2 rows"):
         stream.from_bytes(model.stream().to_bytes())
+
+
+def test_no_steps_have_no_answers(tmp_path):
+    model, _ = learnt(tmp_path, {})
+    assert model.stream(2).run(np.empty((0, 2, 2))).shape == (0, 2, 3)
+    assert model.stream().run(np.empty((0, 2))).shape == (0, 3)
 
 
 def test_what_reads_backward_cannot_answer_step_by_step(tmp_path):

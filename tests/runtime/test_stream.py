@@ -1,5 +1,6 @@
 """Streams: each step gives what the whole sequence gives there, whatever happens in between."""
 
+import dataclasses
 import gc
 import os
 import subprocess
@@ -144,6 +145,14 @@ def test_the_state_goes_on_elsewhere():
     np.testing.assert_array_equal(other.run(x[11:]), whole[11:])
     third = Stream(stack, 3, hx=one.states)
     np.testing.assert_array_equal(third.run(x[11:]), whole[11:])
+
+
+def test_the_state_is_not_of_a_model_with_another_reset_gate():
+    after = gru_layer(0, 3, 5)
+    before = GRU((dataclasses.replace(after.directions[0], reset="before"),))
+    state = Stream(Stack([after])).to_bytes()
+    with pytest.raises(InputError, match="the state is of a stream of another model"):
+        Stream(Stack([before])).from_bytes(state)
 
 
 @settings(max_examples=40)

@@ -7,12 +7,13 @@ for h and c.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import reference
-from ..ops import Stepper, gru, min_gru, pack_gru
+from ..ops import PackedGRU, Stepper, gru, min_gru, pack_gru
 
 States = list[np.ndarray]
 
@@ -36,7 +37,14 @@ class GRUCells:
     def __init__(self, layers: Sequence[Sequence[np.ndarray]], reset: str):
         self.layers = layers
         self.reset = reset
-        self._packed = [pack_gru(*layer, reset=reset) for layer in layers]
+
+    @cached_property
+    def _packed(self) -> list[PackedGRU]:
+        return [pack_gru(*layer, reset=self.reset) for layer in self.layers]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the packed weights: they are in the order of this machine's kernels."""
+        return {name: value for name, value in vars(self).items() if name != "_packed"}
 
     def states(self, batch: int) -> States:
         """Where a text begins."""

@@ -10,6 +10,10 @@ from collections.abc import Callable
 _PERSIAN = str.maketrans({"\u064a": "\u06cc", "\u0649": "\u06cc", "\u0643": "\u06a9"})
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
@@ -19,7 +23,7 @@ def _persian(text: str) -> str:
 
 
 _NORMALIZERS: dict[str | None, Callable[[str], str]] = {
-    None: lambda text: text,
+    None: _as_it_is,
     "nfc": _nfc,
     "persian": _persian,
 }

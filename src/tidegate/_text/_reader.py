@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ._cells import Gates, GRUCells, MinGRUCells, SlowCells, States
 from ._sampling import check_sampling, draw, log_softmax, probabilities
 from ._stream import CELLS, Scored, Stream
 from ._tokenizer import Decoder, Tokenizer, tokenizer_from
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 LANGUAGE = "language"  # the kind of a model file
 # Numbers that are worked out at once: scores of all tokens at some steps.
@@ -139,10 +142,14 @@ class Reader:
 
         Returns:
             float64 (time, vocabulary), or (time, batch, vocabulary).
+
+        Raises:
+            InputError: one is no token of the vocabulary.
         """
-        rows = np.asarray(tokens).reshape(len(tokens), -1)
+        tokens = self.checked(tokens)
+        rows = tokens if tokens.ndim > 1 else tokens[:, None]
         output, _, _ = self._run(rows, states or self.cells.states(rows.shape[1]))
-        return log_softmax(self._logits(output)).reshape(*np.shape(tokens), -1)
+        return log_softmax(self._logits(output)).reshape(*tokens.shape, self.tokenizer.size)
 
     def stream(self, batch: int = 1) -> Stream:
         """A stream of tokens, from the beginning of a line."""
@@ -264,7 +271,7 @@ class Reader:
         tokens = self.tokenizer.encode(text)
         if not len(tokens):
             raise InputError("the text is empty: it has no perplexity")
-        return math.exp(-self._score(tokens).mean())
+        return math.exp(min(-self._score(tokens).mean(), 700.0))
 
     def bits_per_character(self, text: str) -> float:
         """Bits that a character of the text costs; comparable between ways of cutting text.
@@ -324,6 +331,20 @@ class Reader:
     def next(self, text: str) -> np.ndarray:
         """Probabilities of all tokens after a text, float64."""
         return np.exp(self.stream().read(self.tokens_of(text))[0])
+
+    def checked(self, tokens: ArrayLike) -> np.ndarray:
+        """Tokens that a caller gave, if the vocabulary has them.
+
+        Raises:
+            InputError: they are no whole numbers, or one is not.
+        """
+        array, size = np.asarray(tokens), self.tokenizer.size
+        if array.size and array.dtype.kind not in "iu":
+            raise InputError(f"tokens must be whole numbers, not {array.dtype}")
+        if array.size and not 0 <= array.min() <= array.max() < size:
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise InputError(f"tokens must be from 0 to {size - 1}, but one is {wrong}")
+        return array.astype(np.int64, copy=False)
 
     def tokens_of(self, text: str) -> np.ndarray:
         """The tokens of a text as the model reads it: the end of a line comes before it."""

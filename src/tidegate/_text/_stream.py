@@ -55,7 +55,14 @@ class Stream:
         return self._stepper.states
 
     def read(self, tokens: np.ndarray) -> np.ndarray:
-        """Read several tokens, the same in every row; log-probabilities (batch, vocabulary)."""
+        """Read several tokens, the same in every row; log-probabilities (batch, vocabulary).
+
+        Raises:
+            InputError: there are none, or one is no token of the vocabulary; nothing was read.
+        """
+        tokens = self.reader.checked(tokens)
+        if not len(tokens):
+            raise InputError("tokens must be at least one, but there are none")
         return log_softmax(self.read_logits(tokens))
 
     def read_logits(self, tokens: np.ndarray) -> np.ndarray:
@@ -68,7 +75,14 @@ class Stream:
         return self.reader._logits(output[-1])
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        """Read a token in each row, (batch,); log-probabilities (batch, vocabulary) of the next."""
+        """Read a token in each row, (batch,); log-probabilities (batch, vocabulary) of the next.
+
+        Raises:
+            InputError: one is no token of the vocabulary, or they are not one a row.
+        """
+        tokens, rows = self.reader.checked(tokens), self.states[0].shape[-2]
+        if tokens.shape != (rows,):
+            raise InputError(f"tokens must have shape ({rows},), not {tokens.shape}")
         return log_softmax(self.step_logits(tokens))
 
     def step_logits(self, tokens: np.ndarray) -> np.ndarray:
@@ -113,7 +127,7 @@ class Stream:
         """Forget all that was read."""
         for state in self.states:
             state[:] = 0
-        self._output = None
+        self._output, self.steps = None, 0
 
     def to_bytes(self, notes: Mapping[str, str] | None = None) -> bytes:
         """Where it stands, to go on from on any machine with `from_bytes`.

@@ -166,14 +166,18 @@ class _Teller:
 
 
 def split(truth: Sequence, labelled: bool, plan: Plan) -> tuple[Array, Array]:
-    """Rows to learn from and rows to hold back, with some of each class in both if it has two."""
+    """Rows to learn from and rows to hold back, with some of each class in both if it has two.
+
+    However large a share is held back, one of each class is learnt from, and one row of numbers.
+    """
     rng = np.random.default_rng(plan.settings.seed)
     count = len(truth)
     order = rng.permutation(count)
-    wanted = round(plan.held_out * count)
+    labels = labelled and plan.shape.pooling != EACH_STEP
+    wanted = min(round(plan.held_out * count), count - (plan.shape.outputs if labels else 1))
     if wanted < 2:
         return order, order[:0]
-    if labelled and plan.shape.pooling != EACH_STEP:
+    if labels:
         classes = np.array([int(label) for label in truth])[order]
         # Rows of each class spread evenly over 0 to 1: the first of all are the same share of each.
         place = np.empty(count)

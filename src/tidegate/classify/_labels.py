@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -120,20 +122,25 @@ def class_weights(
     """The weight of each class, one on average over what is learnt from.
 
     Raises:
-        ValueError: `given` is neither of them, or has a label that is not there.
+        ValueError: `given` is neither of them, or has a label that is not there or a weight that
+            is none.
     """
     counts = np.bincount(np.concatenate([np.atleast_1d(t) for t in truth]), minlength=len(classes))
     if given is None:
         return np.ones(len(classes))
-    if isinstance(given, str):
-        if given != "balanced":
-            raise ValueError(f"class_weight must be 'balanced' or a weight a label, got {given!r}")
+    if given == "balanced":
         return counts.sum() / (len(classes) * counts)
+    if not isinstance(given, Mapping):
+        raise ValueError(f"class_weight must be 'balanced' or a weight a label, got {given!r}")
     known = classes.tolist()
     strange = [label for label in given if label not in known]
     if strange:
         raise ValueError(f"class_weight has a label that y has not: {strange[0]!r}")
-    return np.array([float(given.get(label, 1.0)) for label in known])
+    weights = [given.get(label, 1.0) for label in known]
+    for label, weight in zip(known, weights, strict=True):
+        if not isinstance(weight, Real) or not 0 < weight < math.inf:
+            raise ValueError(f"class_weight of {label!r} must be a number above 0, got {weight!r}")
+    return np.array(weights, np.float64)
 
 
 def _flat(labels: list[Any], per_step: bool) -> Array:
@@ -143,6 +150,9 @@ def _flat(labels: list[Any], per_step: bool) -> Array:
         raise InputError(f"a label is missing: entry {missing} of y is empty")
     kinds = {isinstance(label, str) for label in flat}
     if len(kinds) > 1:
+        number, other = next((i, x) for i, x in enumerate(flat) if not isinstance(x, str))
+        if str(other) in ("nan", "<NA>", "NaT"):  # NaN, and what pandas has for it
+            raise InputError(f"a label is missing: entry {number} of y is {other}")
         raise InputError("y mixes text and numbers as labels: one kind was expected")
     array = np.array(flat)
     if array.ndim != 1 or array.dtype.kind not in "biufU":

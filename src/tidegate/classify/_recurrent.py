@@ -223,6 +223,9 @@ class Recurrent(Estimator):
         for name in ("dropout", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        for name in ("bidirectional", "per_step", "calibrate"):
+            if not isinstance(getattr(self, name, True), bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.per_step and self.stride not in (None, 1):
             raise ValueError(f"stride must be 1 with per_step=True, got {self.stride}")
 

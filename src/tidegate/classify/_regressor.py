@@ -24,7 +24,7 @@ class GRURegressor(Recurrent):
         notes_: what was noticed in the data and done about it, a sentence each.
         history_: loss and validation over the trial, if there was one, and each network.
         held_out_: how well the trial did on what it held back: `score`, the `plain` score of the
-            commonest answer, and how many `sequences`; None where there was no trial.
+            mean, and how many `sequences`; None where there was no trial.
         n_features_in_: numbers at each step; 0 of texts.
 
     Example:

@@ -141,8 +141,8 @@ def _read_back(model: Model, path: Path, format: str) -> Model:
         from ._keras import read_weights
 
         return read_weights(path, model)
-    reset = next(layer.directions[0].reset for layer in model.stack.recurrent)
-    return read(path, format, **({"reset": reset} if format == "stacked" else {}))
+    resets = [layer.directions[0].reset for layer in model.stack.recurrent]
+    return read(path, format, **({"reset": resets[0]} if format == "stacked" else {}))
 
 
 def _apart(y: Array, z: Array) -> float:

@@ -48,6 +48,7 @@ def save_model(module: nn.Module, path: str | os.PathLike[str]) -> rt.Model:
 
     Raises:
         InputError: the module does what the file cannot say, or the file cannot be written.
+        TypeError: it is no module.
     """
     model = from_module(module)
     model.save(path)
@@ -59,12 +60,22 @@ def from_module(module: nn.Module) -> rt.Model:
 
     Raises:
         InputError: the module does what a stack of layers cannot say.
+        TypeError: it is no module.
     """
-    still = copy.deepcopy(module).to("cpu").eval()
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, but it is a {type(module).__name__}")
+    try:
+        still = copy.deepcopy(module).to("cpu").eval()
+    except Exception as error:  # whatever a part of it says
+        why = " ".join(str(error).split())
+        raise InputError(f"{_name(module)} cannot be copied, to be followed: {why}") from None
     if any(p.dtype in (torch.bfloat16, torch.float16) for p in still.parameters()):
         still = still.float()
     path = _follow(still)
-    model = rt.Model(rt.Stack(path.layers), batch_first=bool(path.batch_first))
+    try:
+        model = rt.Model(rt.Stack(path.layers), batch_first=bool(path.batch_first))
+    except TypeError as error:
+        raise InputError(f"{_name(module)} cannot be carried: {error}") from None
     _check(still, model)
     return model
 

@@ -350,10 +350,9 @@ class LanguageModel(Estimator):
         if self.cell not in CELLS:
             raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
         check_vocabulary(self.tokens, self.vocab_size, self.normalize)
-        for name in ("num_layers", "context_length", "batch_size", "embedding_size", "steps"):
-            count = getattr(self, name)
-            if count is not None and (not isinstance(count, Integral) or count < 1):
-                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
+        self._check_counts(
+            ("num_layers", "context_length", "batch_size"), ("embedding_size", "steps")
+        )
         for name in ("dropout", "embedding_dropout", "recurrent_dropout", "weight_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -361,6 +360,11 @@ class LanguageModel(Estimator):
             raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
         if not 0 < self.epochs < math.inf:
             raise ValueError(f"epochs must be finite and more than 0, got {self.epochs}")
+        if not 0 < self.clip < math.inf:
+            raise ValueError(f"clip must be finite and more than 0, got {self.clip}")
+        for name in ("weight_decay", "patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         sizes = self._hidden_sizes()
         if self.cell == "gru":
             return

@@ -83,8 +83,13 @@ class AnswerStream:
         Raises:
             InputError: as `step`; the steps before it were read.
         """
-        found = [self.step(one) for one in (x if isinstance(x, str) else np.asarray(x))]
-        return np.stack(found) if found else np.empty((0,))
+        x = x if isinstance(x, str) else np.asarray(x)
+        found = [self.step(one) for one in x]
+        if found:
+            return np.stack(found)
+        alone = isinstance(x, str) or (self.batch == 1 and x.ndim < 3)
+        nothing = self.model.answer([reads.answer for reads in self._reads])
+        return np.empty((0, *(nothing[0] if alone else nothing).shape))
 
     def reset(self) -> None:
         """Begin new sequences, in all rows."""

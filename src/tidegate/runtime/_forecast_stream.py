@@ -94,6 +94,10 @@ class ForecastStream:
         """
         rows = list(np.asarray(values))
         stamps = [None] * len(rows) if times is None else list(np.asarray(times))
+        if len(stamps) != len(rows):
+            raise InputError(
+                f"times must be of {len(rows)} steps, as values are, not {len(stamps)}"
+            )
         found = [self.step(y, t) for y, t in zip(rows, stamps, strict=True)]
         shape = (self.batch, self.model.horizon, len(self.model.quantiles))
         return np.stack(found) if found else np.empty((0, *shape))
@@ -145,7 +149,10 @@ class ForecastStream:
         return notes
 
     def _take(self, values: ArrayLike, times: ArrayLike | None, covariates: Given | None) -> None:
-        numbers = np.asarray(values, np.float64)
+        try:
+            numbers = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise InputError("values must be numbers, one a row") from None
         if numbers.shape != (self.batch,):
             raise InputError(f"values must have shape ({self.batch},), not {numbers.shape}")
         if np.isinf(numbers).any():
@@ -184,8 +191,7 @@ class ForecastStream:
             if name not in covariates:
                 raise InputError(f"the model reads the covariate {name!r}: give it")
             role, entries = covariates[name]
-            array = np.asarray(entries)
-            array = array.astype(np.str_ if array.dtype.kind in "OU" else np.float64)
+            array = self.model.entries(name, role, entries)
             wanted = (self.batch,) if role != "future" else (self.batch, 1 + self.model.horizon)
             if array.shape != wanted:
                 raise InputError(f"covariate {name!r} must have shape {wanted}, not {array.shape}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -99,18 +99,30 @@ class Forecaster:
         """A digest of all that it is."""
         return fingerprint(self.facts, sorted(self.tensors.items()))
 
+    def entries(self, name: str, role: str, given: ArrayLike) -> Array:
+        """Entries of a covariate that the model reads: names or numbers, as it has learnt them.
+
+        Raises:
+            InputError: the role is another than in training, or numbers are none.
+        """
+        if role != self.reads[name]:
+            raise InputError(
+                f"covariate {name!r} must be {self.reads[name]!r}, as in training, not {role!r}"
+            )
+        if any(category.name == name for category in self.model.layout.categories):
+            return np.asarray(given).astype(np.str_)
+        try:
+            return np.asarray(given, np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"covariate {name!r} must be numbers, as in training") from None
+
     def _panel(
         self,
         values: Sequence[ArrayLike],
         times: Sequence[ArrayLike] | None,
         covariates: Mapping[str, tuple[str, Sequence[ArrayLike]]] | None,
     ) -> Panel:
-        series = [np.asarray(y, np.float64) for y in values]
-        for i, y in enumerate(series):
-            if y.ndim != 1 or not np.isfinite(y).any() or np.isinf(y).any():
-                raise InputError(
-                    f"series {i} must be one row of numbers, none infinite and not all missing"
-                )
+        series = [_series(i, y) for i, y in enumerate(values)]
         ids = [str(i) for i in range(len(series))]
         if times is None:
             if self.derived.reads_time:
@@ -120,8 +132,9 @@ class Forecaster:
         else:
             panel = Panel.from_arrays(ids, times, series, self.frequency.name)
         found = {
-            name: Covariate(role, [_entries(entries) for entries in arrays])
+            name: Covariate(role, [self.entries(name, role, entries) for entries in arrays])
             for name, (role, arrays) in (covariates or {}).items()
+            if name in self.reads
         }
         return Panel(panel.ids, panel.times, panel.values, self.frequency, covariates=found)
 
@@ -247,9 +260,16 @@ _CELLS: dict[str, tuple[Callable, tuple[str, ...]]] = {
 }
 
 
-def _entries(entries: Any) -> Array:
-    array = np.asarray(entries)
-    return array.astype(np.str_ if array.dtype.kind in "OU" else np.float64)
+def _series(number: int, values: ArrayLike) -> Array:
+    try:
+        y = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        y = np.empty(0)
+    if y.ndim != 1 or not np.isfinite(y).any() or np.isinf(y).any():
+        raise InputError(
+            f"series {number} must be one row of numbers, none infinite and not all missing"
+        )
+    return y
 
 
 def _silu(x: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _kernels
+from ..ops import backwards, reorder
 from ._layers import GRU
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ def run_gru(
     The arrays were checked: contiguous, of the layer's dtype and sizes.
     """
     time, batch, features = x.shape
-    order = _mirrored(time, batch, lengths) if layer.reverse else None
-    x = x if order is None else np.take_along_axis(x, order, 0)
-    x = np.ascontiguousarray(x)
+    order = backwards(lengths, time, batch) if layer.reverse else None
+    x = np.ascontiguousarray(reorder(x, order))
     directions = layer.packed
     width = layer.hidden_size * len(directions)
     output = np.empty((time, batch, width), x.dtype)
@@ -60,11 +60,4 @@ def run_gru(
         gates=0,
         gates_gate=0,
     )
-    return output if order is None else np.take_along_axis(output, order, 0), list(h_n)
-
-
-def _mirrored(time: int, batch: int, lengths: Array | None) -> Array:
-    """Where each step of each row is read from: its end first, and its padding where it was."""
-    step = np.arange(time)[:, None]
-    mirrored = (time if lengths is None else lengths) - 1 - step
-    return np.broadcast_to(np.where(mirrored >= 0, mirrored, step), (time, batch))[..., None]
+    return reorder(output, order), list(h_n)

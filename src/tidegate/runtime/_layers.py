@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class GRU:
     def packed(self) -> list[PackedGRU]:
         """Its weights as the kernels read them: as they are when this is first asked for."""
         return [pack_gru(*weights.arrays, reset=weights.reset) for weights in self.directions]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the packed weights: they are in the order of this machine's kernels."""
+        return {name: value for name, value in vars(self).items() if name != "packed"}
 
     def output_size(self, input_size: int) -> int:
         """Features that it gives, if it takes so many."""

@@ -15,7 +15,7 @@ from .._model_file import ModelFile, narrow_as, write_model
 from ..errors import InputError
 from ..weights import GRUWeights
 from ._layers import GRU, Activation, AddInput, Embedding, Last, Layer, LayerNorm, Linear
-from ._stack import Stack, arrays_of
+from ._stack import Stack, scalars_of
 from ._stream import Stream
 
 if TYPE_CHECKING:
@@ -156,15 +156,7 @@ class Model:
 def _facts(layer: Layer) -> dict[str, Any]:
     """All of a layer but its arrays."""
     name = next(name for name, kind in _LAYERS.items() if isinstance(layer, kind))
-    facts: dict[str, Any] = {"type": name}
-    if isinstance(layer, GRU):
-        facts["reset"] = layer.directions[0].reset
-    arrays = {name for name, _ in arrays_of(layer)}
-    for f in fields(layer):
-        value = getattr(layer, f.name)
-        if f.name not in arrays and isinstance(value, bool | int | float | str):
-            facts[f.name] = value
-    return facts
+    return {"type": name, **scalars_of(layer)}
 
 
 def _layer(facts: Mapping[str, Any], arrays: dict[str, Array]) -> Layer:

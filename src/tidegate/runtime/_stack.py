@@ -195,6 +195,12 @@ def arrays_of(layer: Layer) -> Iterator[tuple[str, Array]]:
             yield name, value
 
 
+def scalars_of(layer: Layer) -> dict[str, bool | int | float | str]:
+    """All of a layer that is no array."""
+    scalars = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str)}
+    return scalars | ({"reset": layer.directions[0].reset} if isinstance(layer, GRU) else {})
+
+
 def _symbols(x: Array, count: int) -> Array:
     """Whole numbers (time, batch), each the number of a row."""
     if x.dtype.kind not in "iu" or x.ndim != 2:

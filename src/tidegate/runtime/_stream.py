@@ -23,7 +23,7 @@ from ._layers import (
     LayerNorm,
     Linear,
 )
-from ._stack import Stack
+from ._stack import Stack, scalars_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -212,13 +212,7 @@ class Stream:
 
 def _fingerprint(stack: Stack) -> str:
     """A digest of all layers and numbers of a stack."""
-    layers = [
-        (
-            type(layer).__name__,
-            {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str)},
-        )
-        for layer in stack.layers
-    ]
+    layers = [(type(layer).__name__, scalars_of(layer)) for layer in stack.layers]
     return fingerprint(layers, stack.arrays())
 
 
