@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(wildcard csrc/* src/tidegate/nn/gpu/*.cu* tests/sanitize/*.cpp tests/nn/gpu/*pp)
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(wildcard csrc/*)
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-ray conformance setup lint format bench docs wheel sanitize lowest audit clean
@@ -12,7 +13,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/tidegate demo
 
 test: $(VENV)/setup.stamp
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(PARALLEL)
 
 # Two nodes of a Ray cluster on this machine, of which one is killed; Ray is 240 MB.
 test-ray: $(VENV)/setup.stamp
@@ -71,7 +72,7 @@ sanitize: $(VENV)/setup.stamp
 
 # The lowest version of each dependency that pyproject.toml allows, and the suite with these.
 lowest:
-	$(PYTHON) .ci/lowest $(VENV)-lowest
+	OMP_WAIT_POLICY=passive $(PYTHON) .ci/lowest $(VENV)-lowest $(PARALLEL)
 
 # What users install: known vulnerabilities, licences, and an SBOM, into build/audit.
 audit: $(VENV)/setup.stamp

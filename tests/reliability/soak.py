@@ -61,8 +61,12 @@ class Soak:
         self.labels.from_bytes(self.labels.to_bytes())
 
 
-def soak(steps: int, tell: Callable[[int, int], None]) -> list[Soak]:
-    """Run `steps` in all threads together; `tell` the steps so far and the memory, now and then."""
+def soak(steps: int, tell: Callable[[int, int], None], leaked: int = 0) -> list[Soak]:
+    """Run `steps` in all threads together; `tell` the steps so far and the memory, now and then.
+
+    So many bytes a step are `leaked` on purpose.
+    """
+    kept = []
     models = {"stack": stack()}
     models |= {name: load(KINDS / f"{name}.safetensors") for name in ("classifier", "language")}
     runs = [Soak(models) for _ in range(THREADS)]
@@ -70,9 +74,17 @@ def soak(steps: int, tell: Callable[[int, int], None]) -> list[Soak]:
     with ThreadPoolExecutor(THREADS) as threads:
         for number in range(1, READINGS + 1):
             list(threads.map(lambda run: run.run(share), runs))
+            kept.append(np.ones(leaked * share * THREADS, np.uint8))
             gc.collect()
             tell(number * share * THREADS, resident())
     return runs
+
+
+def measured(steps: int, leaked: int = 0) -> tuple[list[int], list[tuple[int, float]]]:
+    """The memory at each reading; and of each thread, the steps it took and its sum."""
+    memory: list[int] = []
+    runs = soak(steps, lambda _, resident: memory.append(resident), leaked)
+    return memory, [(run.taken, run.sum) for run in runs]
 
 
 if __name__ == "__main__":
