@@ -124,7 +124,7 @@ def _panel(
     """The series of a table, on the calendar that a model has learnt where they fit it."""
     columns, source = model._columns(), str(request.file)
     if learnt is not None and request.freq is None:
-        panel = columns.panel_like(table, learnt, source)
+        panel = columns.panel_like(table, learnt, model.freq, source)
     else:
         panel = columns.panel(table, request.freq, source)
     lengths = [len(values) for values in panel.values]

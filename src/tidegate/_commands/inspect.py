@@ -72,7 +72,7 @@ def _forecaster(request: Request) -> tuple[Any, Any]:
     table = load(str(file)) if shipped else read_table(file, text=[model.id_col])
     columns = model._columns()
     if request.freq is None:
-        panel = columns.panel_like(table, model.frequency_, str(file))
+        panel = columns.panel_like(table, model.frequency_, model.freq, str(file))
     else:
         panel = columns.panel(table, request.freq, str(file))
     for note in panel.notes:

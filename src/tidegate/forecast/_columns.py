@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..data import Frequency, Panel
 from ..data._ahead import with_future
 from ..data._columns import Names
+from ..data._like import read_like
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -58,13 +59,24 @@ class Columns:
         )
 
     def panel_like(
-        self, df: IntoFrame | Panel, frequency: Frequency, source: str = "the data"
+        self,
+        df: IntoFrame | Panel,
+        frequency: Frequency,
+        freq: str | int | None,
+        source: str = "the data",
     ) -> Panel:
-        """The table as a panel, on the calendar of a model where it fits, else on its own."""
-        try:
-            return self.panel(df, frequency.name, source)
-        except InputError:
-            return self.panel(df, None, source)
+        """The table as a panel, on the calendar of a model.
+
+        Args:
+            df: the table.
+            frequency: of the model.
+            freq: the calendar that it was told to take, if it was.
+            source: what error messages call the table.
+
+        Raises:
+            InputError: it has another calendar, or cannot be read.
+        """
+        return read_like(lambda name: self.panel(df, name, source), frequency, freq is not None)
 
     def with_future(self, panel: Panel, future: IntoFrame | None, horizon: int) -> Panel:
         """The panel with what is known ahead of it.

@@ -239,7 +239,8 @@ class _Scores:
         """A table a batch of series; one without rows if there is no series."""
         job, facts = self.job, self.facts
         model, part = job.forecaster, job.parts.parts[self.number]
-        reading = Reading(job.columns, None, job.skip, model.frequency)
+        freq = model.facts["arguments"]["freq"]
+        reading = Reading(job.columns, freq, job.skip, model.frequency)
         schema = None
         for table in job.parts.batches(part):
             panel, left_out = reading.panel(table, part.name)

@@ -328,8 +328,7 @@ class GRUForecaster(Estimator):
                 "steps must be at least 1 and proximity finite and not negative, "
                 f"got {steps} and {proximity}"
             )
-        panel = self._columns().panel_like(df, self.frequency_)
-        self._check_calendar(panel)
+        panel = self._panel_like(df)
         adapted = copy.copy(self)
         found = adapt_networks(
             self.model_, self.networks_, self._source(panel), steps, proximity, self.seed
@@ -483,11 +482,9 @@ class GRUForecaster(Estimator):
     def _inspectable(self, input: Any = None, *, known: bool = False) -> Inspectable:
         """What `tidegate.inspect` looks into; `input` as `predict` takes it."""
         self._check_fitted()
-        like = self._columns().panel_like
-        panel = self.panel_ if input is None else like(input, self.frequency_)
+        panel = self.panel_ if input is None else self._panel_like(input)
         if panel is None:
             raise InputError("the model holds no data: give the series to look at")
-        self._check_calendar(panel)
         return look_into(self, panel, known)
 
     def _check_arguments(self) -> None:
@@ -518,13 +515,15 @@ class GRUForecaster(Estimator):
     ) -> tuple[Panel, IntoFrameT | None]:
         """The series to forecast, with what is known ahead, and a frame to give the answer as."""
         self._check_fitted()
-        columns = self._columns()
-        panel = self.panel_ if df is None else columns.panel_like(df, self.frequency_)
+        panel = self.panel_ if df is None else self._panel_like(df)
         if panel is None:
             raise InputError("the model holds no data: give predict the series to forecast")
         like = self._like if df is None else None if isinstance(df, Panel) else head(df)
-        self._check_calendar(panel)
-        return columns.with_future(panel, future, self.horizon), like
+        return self._columns().with_future(panel, future, self.horizon), like
+
+    def _panel_like(self, df: IntoFrame | Panel) -> Panel:
+        """The table as series on the calendar of those that were learnt from."""
+        return self._columns().panel_like(df, self.frequency_, self.freq)
 
     def _source(self, panel: Panel) -> Source:
         return self.derived_.source(panel, self.model_.layout, self.horizon)
@@ -567,13 +566,6 @@ class GRUForecaster(Estimator):
             batch_size=self.batch_size,
             settings=Settings(sizes.steps, learning_rate=self.learning_rate, seed=self.seed),
         )
-
-    def _check_calendar(self, panel: Panel) -> None:
-        if panel.frequency.season_length != self.frequency_.season_length:
-            raise InputError(
-                f"the model forecasts series that are {self.frequency_.words}, but these are "
-                f"{panel.frequency.words}"
-            )
 
     def _frame(
         self,

@@ -29,7 +29,7 @@ class Reading:
         columns: of the files.
         freq: the calendar as `Panel.from_frame` takes it.
         skip: leave out series that cannot be used, instead of stopping.
-        like: the calendar of a model, which takes the place of `freq` where it fits the series.
+        like: the calendar of a model that learnt from such series, told to take `freq`.
     """
 
     columns: Columns
@@ -72,30 +72,8 @@ class Reading:
 
     def _panel(self, table: pa.Table, source: str) -> Panel:
         if self.like is None:
-            return self._on(table, source, self.freq)
-        try:
-            return self._on(table, source, self.like.name)
-        except InputError:
-            panel = self._on(table, source, None)
-        if panel.frequency.season_length != self.like.season_length:
-            raise InputError(
-                f"{source}: series {panel.ids[0]!r} and others are {panel.frequency.words}, and "
-                f"the model forecasts series that are {self.like.words}"
-            )
-        return panel
-
-    def _on(self, table: pa.Table, source: str, freq: str | int | None) -> Panel:
-        columns = self.columns
-        return Panel.from_frame(
-            table,
-            columns.id,
-            columns.time,
-            columns.target,
-            freq,
-            source,
-            static_cols=columns.static,
-            past_cols=columns.past,
-        )
+            return self.columns.panel(table, self.freq, source)
+        return self.columns.panel_like(table, self.like, self.freq, source)
 
 
 def thinned(table: pa.Table, id: str, rows: int, rng: np.random.Generator) -> pa.Table:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -16,6 +18,7 @@ from .._series.shape import FIRST_STEP, Shape
 from .._stream_state import fingerprint
 from .._tensors import under
 from ..data import Covariate, Frequency, Panel
+from ..data._like import read_like, require_same
 from ..data.covariates import ROLES
 from ..errors import InputError
 from ..ops import gru, min_gru
@@ -79,9 +82,10 @@ class Forecaster:
 
         Raises:
             InputError: a series has no value or an infinite one, or what the model reads is not
-                there.
+                there; or the series have another calendar than those that were learnt from.
         """
         panel = values if isinstance(values, Panel) else self._panel(values, times, covariates)
+        require_same(panel.frequency, self.frequency)
         self._require_ahead(panel)
         source = self.derived.source(panel, self.model.layout, self.horizon)
         return self.model.forecast(source, source.windows.ends())
@@ -130,13 +134,15 @@ class Forecaster:
             stamps = [np.arange(len(y)) for y in series]
             panel = Panel(ids, stamps, series, self.frequency)
         else:
-            panel = Panel.from_arrays(ids, times, series, self.frequency.name)
+            read = partial(Panel.from_arrays, ids, times, series)
+            freq = self.facts["arguments"].get("freq")
+            panel = read_like(read, self.frequency, freq is not None)
         found = {
             name: Covariate(role, [self.entries(name, role, entries) for entries in arrays])
             for name, (role, arrays) in (covariates or {}).items()
             if name in self.reads
         }
-        return Panel(panel.ids, panel.times, panel.values, self.frequency, covariates=found)
+        return replace(panel, covariates=found)
 
     def _require_ahead(self, panel: Panel) -> None:
         for name, covariate in panel.covariates.items():
