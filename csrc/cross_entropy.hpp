@@ -102,7 +102,7 @@ double exp_sum(T* x, index n, T largest) {
       Vec<T> y[2], scale[2], expm1[2], from[2];
       TIDEGATE_UNROLLED(v, 0, 2) {
         const index at = i + v * lanes<T>, left = end > at ? end - at : 0;
-        from[v] = left >= lanes<T> ? load(x + at) - top : load_n(x + at, left) - top;
+        from[v] = load_n(x + at, left) - top;
         if (left < lanes<T>)  // past the end
           for (index lane = left; lane < lanes<T>; ++lane) from[v][lane] = 2 * -exp_limit<T>;
         y[v] = max(limit, from[v]);

@@ -110,7 +110,7 @@ class OfItsOwn(nn.GRU):
         return super().forward(input * 2, hx)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_what_is_not_torchs_gru_is_left_and_said():
     patched = nn.GRU(4, 6)
     patched.forward = lambda x: x

@@ -21,7 +21,7 @@ from nn_cases import assert_close, twins
 from tidegate.nn import GRU
 
 # torch's forward mode compiles some of its formulas when it is first used.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
 RESETS = ["after", "before", "none"]
 LENGTHS = torch.tensor([2, 0, 3])

@@ -55,6 +55,8 @@ PLANS = [
 ]
 
 
+# torch 2.14 hides what its check warns of, but not from those for whom warnings are errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(("plan", "options"), PLANS)
 def test_the_operators_pass_torchs_own_check(plan, options):
     layer = draw(plan, **options)

@@ -84,7 +84,7 @@ def test_a_loss_of_the_gates_is_differentiated(monkeypatch):
     assert_same(slopes(gru, x), exact)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own
 def test_transforms_and_second_derivatives_hold(monkeypatch):
     gru, x = make()
     h_0 = torch.rand(1, BATCH, HIDDEN)
