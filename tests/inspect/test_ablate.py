@@ -83,3 +83,8 @@ def test_without_a_loss_it_tells_how_far_the_output_moved():
 def test_values_between_are_refused():
     with pytest.raises(ValueError, match="values must be 0, 1 or both"):
         ablate(nn.GRU(1, 1), torch.zeros(1, 1, 1), values=[0.5])
+
+
+def test_a_loss_that_is_not_one_number_is_refused():
+    with pytest.raises(ValueError, match=r"loss must give one number, but it gives \(4, 1, 2\)"):
+        ablate(nn.GRU(1, 2), torch.zeros(4, 1, 1), lambda result: result[0])

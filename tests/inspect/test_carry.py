@@ -88,6 +88,53 @@ def test_packed_rows_are_their_own():
     np.testing.assert_allclose(found.integrated, alone.integrated, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [2, BATCH + TIME - 2])  # fewer than the steps, and as many
+def test_of_a_module_that_reads_time_first_the_row_is_the_row(rows):
+    time = 8
+    torch.manual_seed(0)
+    gru, head = GRU(FEATURES, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+
+    class TimeFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.head = gru, head
+
+        def forward(self, x):
+            return self.head(self.gru(x)[0])
+
+    x = torch.randn(time, rows, FEATURES)
+    found = carry(TimeFirst(), x, 4, row=1)
+    wanted = head(gru(x)[0])[4, 1].norm().item()
+    assert found.score == pytest.approx(wanted, rel=1e-5)
+    assert found.gap == pytest.approx(0, abs=1e-4)
+    assert (found.integrated[5:] == 0).all()
+
+
+def test_a_result_without_the_steps_of_the_input_needs_a_score():
+    class Shorter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = a_gru()
+
+        def forward(self, x):
+            return self.gru(x)[0][:, ::2]
+
+    with pytest.raises(ValueError, match=r"none are 3 rows of 7 steps: give score"):
+        carry(Shorter(), an_input())
+    found = carry(Shorter(), an_input(), score=lambda result: result[:, 1, 0])
+    assert found.integrated.any()
+
+
+def test_where_gradients_are_off_they_are_taken_all_the_same():
+    gru, x = a_gru(), an_input()
+    expected = carry(gru, x)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(carry(gru, x.clone()).integrated, expected.integrated)
+    np.testing.assert_array_equal(carry(gru, x.requires_grad_()).gradient, expected.gradient)
+    with pytest.raises(ValueError, match="points must be at least 1, but it is 0"):
+        carry(gru, x, points=0)
+
+
 def test_rows_and_steps_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="row must be one of 3, but it is 3"):
         carry(a_gru(), an_input(), row=3)

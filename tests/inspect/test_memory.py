@@ -240,8 +240,10 @@ def test_targets_that_do_not_fit_are_refused():
     x, labels = bits()
     with pytest.raises(ValueError, match=r"target must be \(40,\), one for each row"):
         memory(switch(), x, target=labels[:5])
-    with pytest.raises(ValueError, match="one class only"):
+    with pytest.raises(ValueError, match="one class only, 0"):
         memory(switch(), x, target=labels * 0)
+    with pytest.raises(ValueError, match="target has NaN or infinity among its numbers"):
+        memory(switch(), x, target=np.where(labels > 0, np.nan, 1.0))
 
 
 def test_a_frame_has_a_row_for_each_unit():

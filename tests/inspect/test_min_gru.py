@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from inspect_cases import data_of
 from tidegate.inspect import ablate, carry, gates, gradient_flow, memory, report
@@ -38,6 +39,29 @@ def test_gates_are_those_that_the_layer_returns(candidate, batch_first):
     actual = np.concatenate([found["l1"].state, found["l1_reverse"].state], -1)
     np.testing.assert_allclose(np.nan_to_num(actual), last.numpy(), atol=1e-12)
     assert all(entry.reset is None for entry in found.layers)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_packed_rows_are_looked_into_as_padded_ones(batch_first):
+    torch.manual_seed(0)
+    layer = MinGRU(3, 5, 2, bidirectional=True, batch_first=batch_first)
+    x, lengths = torch.randn(*((4, 7) if batch_first else (7, 4)), 3), [3, 7, 5, 1]
+    packed = pack_padded_sequence(x, lengths, batch_first, enforce_sorted=False)
+    for ours, theirs in zip(
+        gates(layer, packed).layers, gates(layer, (x, None, lengths)).layers, strict=True
+    ):
+        np.testing.assert_array_equal(ours.state, theirs.state)
+
+    def loss(result):  # of what comes packed and of what does not
+        output = result.output
+        output = output.data if isinstance(output, PackedSequence) else output
+        return output.square().sum() + result.h_n.sum()
+
+    for ours, theirs in zip(
+        ablate(layer, packed, loss).held, ablate(layer, (x, None, lengths), loss).held, strict=True
+    ):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+    assert report(layer, packed).carry.gap == pytest.approx(0, abs=1e-4)
 
 
 def test_its_gradient_is_the_product_of_what_was_kept():

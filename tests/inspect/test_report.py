@@ -197,6 +197,11 @@ def test_short_and_odd_inputs_have_a_page():
     report(GRU(2, 1, bidirectional=True, reset="none"), (torch.randn(3, 2, 2), None, [3, 1]))
     with pytest.raises(ValueError, match="x has no steps"):
         report(GRU(2, 3), torch.zeros(0, 1, 2))
+    x = torch.randn(5, 2, 2)
+    x[3, 1] = np.nan
+    with pytest.raises(ValueError, match="of layer 1 are no numbers from step 3 of row 1 on"):
+        report(GRU(2, 3), x)
+    report(GRU(2, 3), (x, None, [5, 3]))  # what lies past a row's end is not read
 
 
 def backtest(horizon=3, origins=4) -> pd.DataFrame:

@@ -97,7 +97,8 @@ def ablate(
 
     Raises:
         TypeError: `model` or `x` is of the wrong type.
-        ValueError: the model holds no GRU, or a value is neither 0 nor 1.
+        ValueError: the model holds no GRU, a value is neither 0 nor 1, or the loss is not one
+            number.
 
     Example:
         >>> gru = torch.nn.GRU(2, 4)
@@ -172,7 +173,10 @@ def _number(loss: Loss | None, result: Any) -> float:
     if loss is None:
         return float("nan")
     with torch.no_grad():
-        return float(loss(result))
+        number = torch.as_tensor(loss(result))
+    if number.numel() != 1:
+        raise ValueError(f"loss must give one number, but it gives {tuple(number.shape)}")
+    return float(number)
 
 
 def _distance(other: Any, result: Any) -> float:

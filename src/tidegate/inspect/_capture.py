@@ -127,14 +127,19 @@ def as_ours(call: Call) -> tuple[GRU, tuple[Tensor, Any, Any, Tensor | None]]:
     gru.__dict__ = dict(module.__dict__)
     for name in (*module._flat_weights_names, *_initial(module)):
         gru.__dict__[name] = as_double(getattr(module, name))
-    inputs, hx, lengths = call.input, call.hx, call.lengths
-    if isinstance(inputs, PackedSequence):
-        inputs, lengths = pad_packed_sequence(inputs, batch_first=bool(module.batch_first))
+    (inputs, lengths), hx = padded(call), call.hx
     if hx is not None:
         hx = as_double(hx) if isinstance(hx, Tensor) else tuple(as_double(h) for h in hx)
-    lengths = None if lengths is None else torch.as_tensor(lengths).cpu()
     keep = None if call.keep is None else as_double(call.keep)
     return gru, (as_double(as_numbers(inputs, module)), hx, lengths, keep)
+
+
+def padded(call: Call) -> tuple[Tensor, Tensor | None]:
+    """The input of a call, its packed rows laid out; and the steps of each row, on the CPU."""
+    inputs, lengths = call.input, call.lengths
+    if isinstance(inputs, PackedSequence):
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=bool(call.module.batch_first))
+    return inputs, None if lengths is None else torch.as_tensor(lengths).cpu()
 
 
 def as_numbers(inputs: Tensor, module: nn.RNNBase) -> Tensor:

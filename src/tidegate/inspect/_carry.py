@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from .._inspectable import Inspectable
 from ._capture import Call, as_numbers, capture
@@ -73,6 +73,7 @@ class Carry:
         return f"Carry({self.words} = {self.score:.4g}; from {most})"
 
 
+@torch.inference_mode(False)  # gradients are needed
 def carry(
     model: Any,
     x: Any = None,
@@ -134,9 +135,11 @@ def carry_of(
         raise ValueError(f"row must be one of {replay.batch}, but it is {row}")
     if not -lengths[row] <= t < lengths[row]:
         raise ValueError(f"t must be one of {lengths[row]} steps, but it is {t}")
+    if points < 1:
+        raise ValueError(f"points must be at least 1, but it is {points}")
     measure = _measure(item, call, replay, result, t, row, score)
     data = call.input.data if isinstance(call.input, PackedSequence) else call.input
-    data = as_numbers(data, call.module)
+    data = as_numbers(data, call.module).detach()
     value, slope = _slope(item, call.module, data, measure)
     baseline, _ = _slope(item, call.module, torch.zeros_like(data), measure)
     nodes, weights = np.polynomial.legendre.leggauss(points)
@@ -161,7 +164,7 @@ def carry_of(
 
 def _slope(item: Inspectable, gru: nn.Module, data: Tensor, measure: Score) -> tuple[float, Tensor]:
     """The number for this input of a GRU, and its gradient there, in float64."""
-    leaf = data.detach().clone().requires_grad_()
+    leaf = data.clone().requires_grad_()
 
     def replace(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         given = kwargs["input"] if "input" in kwargs else args[0]
@@ -185,8 +188,6 @@ def _slope(item: Inspectable, gru: nn.Module, data: Tensor, measure: Score) -> t
 def _by_step(parts: Tensor, call: Call, row: int) -> np.ndarray:
     """Sums over the features, of the steps of one row."""
     if isinstance(call.input, PackedSequence):
-        from torch.nn.utils.rnn import pad_packed_sequence
-
         parts = pad_packed_sequence(PackedSequence(parts, *call.input[1:]))[0][:, row]
     elif parts.dim() == 3:
         parts = parts[row] if call.module.batch_first else parts[:, row]
@@ -210,7 +211,7 @@ def _measure(
     t = t % int(replay.lengths[row])
 
     def output(result: Any) -> Tensor:
-        return _output(result, call, item.module is call.module, t, row)
+        return _output(result, call, replay, item.module is call.module, t, row)
 
     direction = output(result).detach()
     direction = direction / direction.norm().clamp_min(1e-12)
@@ -221,20 +222,25 @@ def _one(scores: Tensor, row: int) -> Tensor:
     return scores if scores.dim() == 0 else scores[row]
 
 
-def _output(result: Any, call: Call, bare: bool, t: int, row: int) -> Tensor:
+def _output(result: Any, call: Call, replay: Replay, bare: bool, t: int, row: int) -> Tensor:
     """The numbers that a row's step gave."""
+    lead = replay.batch, replay.time
     output = result[0] if isinstance(result, tuple) else result
     if isinstance(output, PackedSequence):
-        from torch.nn.utils.rnn import pad_packed_sequence
-
         return pad_packed_sequence(output)[0][t, row]
     if not isinstance(output, Tensor):
         raise ValueError(
             f"the module returns a {type(output).__name__}: give score, from it to one number a row"
         )
-    if output.dim() == 3:
-        first = call.module.batch_first if bare else True
-        return output[row, t] if first else output[t, row]
+    shape = tuple(output.shape)
+    if output.dim() == 3 and shape[:2] in (lead, lead[::-1]):
+        rows_first = shape[:2] == lead and (lead != lead[::-1] or call.module.batch_first)
+        return output[row, t] if rows_first else output[t, row]
     if output.dim() == 2 and bare:  # one sequence without a batch
         return output[t]
+    if output.dim() == 3 or (output.dim() and len(output) != lead[0]):
+        raise ValueError(
+            f"the module gives {shape}, of which none are {lead[0]} rows of {lead[1]} steps: give "
+            "score, from it to one number a row"
+        )
     return output[row].flatten() if output.dim() else output[None]

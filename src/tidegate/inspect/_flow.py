@@ -90,6 +90,7 @@ class GradientFlow:
         return "GradientFlow:" + "".join(f"\n  {curve!r}" for curve in self.curves)
 
 
+@torch.inference_mode(False)  # gradients are needed
 def gradient_flow(
     model: Any, x: Any = None, *, lags: int | None = None, compare: bool = True, seed: int = 0
 ) -> GradientFlow:

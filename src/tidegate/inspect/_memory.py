@@ -143,6 +143,7 @@ class Memory:
         return "Memory:" + "".join(f"\n  {layer!r}" for layer in self.layers)
 
 
+@torch.inference_mode(False)  # gradients are needed
 def memory(
     model: Any,
     x: Any = None,

@@ -8,14 +8,15 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from ..nn import Gates, GRUResult, GRUResultWithGates, MinGRU
 from ..nn._functional import Step
 from ..nn._layer import Direction, valid_steps
 from ..nn._min_gru_op import gates as gates_of
 from ..nn._stack import Inputs, StackOutputs
-from ._capture import Call, as_double
-from ._replay import Edit, Replay, Trace, Traces, like
+from ._capture import Call, as_double, padded
+from ._replay import Edit, Replay, Trace, Traces, as_packed, like
 from ._strand import FAR, Strand, each_of, own_order
 
 _NO_WEIGHTS = Direction(torch.zeros(0), torch.zeros(0))
@@ -56,7 +57,7 @@ class MinReplay(Replay):
     @classmethod
     def of(cls, call: Call) -> MinReplay:
         """The replay of a call, in float64."""
-        module, given = call.module, cast(Tensor, call.input)
+        module, (given, lengths) = call.module, padded(call)
         alone = given.dim() == 2
         first = module.batch_first and not alone
 
@@ -70,7 +71,6 @@ class MinReplay(Replay):
         if call.hx is not None:
             h = as_double(call.hx[:, None] if alone else call.hx)
             states = list(h.unflatten(0, (module.num_layers, 1 + module.bidirectional)))
-        lengths = None if call.lengths is None else torch.as_tensor(call.lengths).cpu()
         return cls(call.name, module, None, Inputs(time_first(given), states, keep, lengths, None))
 
     @property
@@ -131,7 +131,8 @@ class MinReplay(Replay):
     def answer(self, edit: Edit | None, call: Call, return_gates: bool = False) -> Any:
         """What the module would return with edited strands, as its input's dtype and device."""
         traces = self.run(edit)
-        alone = cast(Tensor, call.input).dim() == 2
+        packed = isinstance(call.input, PackedSequence)
+        alone = not packed and cast(Tensor, call.input).dim() == 2
         first = self.gru.batch_first and not alone
 
         def given(sequence: Tensor) -> Tensor:
@@ -140,6 +141,7 @@ class MinReplay(Replay):
         h_n = torch.cat(traces.outputs.states)
         result = given(traces.outputs.output), h_n[:, 0] if alone else h_n
         output, h_n = like(result, call.input)
+        output = as_packed(output, self) if packed else output
         if not return_gates:
             return GRUResult(output, h_n)
         layers = [tuple(map(given, layer)) for layer in self._gates(traces)]

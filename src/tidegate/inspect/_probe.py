@@ -17,7 +17,7 @@ class Target:
         folds: parts for the cross-validation.
 
     Raises:
-        ValueError: there are too few rows, or one class only.
+        ValueError: there are too few rows, one class only, or a number is not finite.
     """
 
     def __init__(self, labels: np.ndarray, rows: np.ndarray, folds: int = 5):
@@ -30,10 +30,12 @@ class Target:
         if self.is_class:
             self.classes, self.labels = np.unique(labels, return_inverse=True)
             if len(self.classes) < 2:
-                raise ValueError(f"target has one class only, {self.classes[0]!r}: nothing to read")
+                raise ValueError(f"target has one class only, {self.classes[0]}: nothing to read")
             self.chance = float(np.bincount(self.labels).max() / len(labels))
         else:
             self.labels = labels.astype(np.float64)
+            if not np.isfinite(self.labels).all():
+                raise ValueError("target has NaN or infinity among its numbers")
             self.chance = 0.0
 
     @property

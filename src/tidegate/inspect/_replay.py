@@ -190,8 +190,7 @@ class Replay:
         result = _call.write(self.gru, self.form, outputs, return_gates)
         output, *others = like(result, call.input)
         if isinstance(call.input, PackedSequence):
-            first = self.gru.batch_first
-            output = pack_padded_sequence(output, self.lengths, first, enforce_sorted=False)
+            output = as_packed(output, self)
         if not return_gates:
             return GRUResult(output, *others)
         return GRUResultWithGates(output, others[0], Gates(*others[1]))
@@ -238,6 +237,12 @@ _AT_REST = Regularisers(0.0, 0.0, 0.0, 0.0, training=False)
 def _traced(strand: Strand, edit: Edit | None) -> Trace:
     strand = strand if edit is None else edit(strand)
     return Trace(strand, strand.run())
+
+
+def as_packed(output: Tensor, replay: Replay) -> PackedSequence:
+    """A padded output as the module gives it where its input was packed."""
+    first = bool(replay.gru.batch_first)
+    return pack_padded_sequence(output, replay.lengths, first, enforce_sorted=False)
 
 
 def like(value: Any, given: Tensor | PackedSequence) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from .._files import replacing
@@ -85,6 +86,7 @@ class Report:
         return f"Report of {len(self.html) / 1000:.0f} kB:{lines}"
 
 
+@torch.inference_mode(False)  # gradients are needed
 def report(
     model: Any,
     x: Any = None,
@@ -118,7 +120,8 @@ def report(
     Raises:
         InputError: an input or the file cannot be used.
         TypeError: `model` or `x` is of the wrong type.
-        ValueError: the model holds no GRU, or arguments do not fit each other.
+        ValueError: the model holds no GRU, its gates are no numbers, or arguments do not fit each
+            other.
 
     Example:
         >>> import torch
@@ -131,6 +134,7 @@ def report(
     gates = gates_of(item, MOST_ROWS)
     if not gates.lengths.any():
         raise ValueError("x has no steps: there is nothing to look into")
+    _check_finite(gates)
     memory = memory_of(item, target=target, lags=lags)
     flow = flow_of(item, lags=lags)
     ablation = _ablation(model, x, item, loss)
@@ -167,6 +171,23 @@ def report(
     if path is not None:
         made.save(path)
     return made
+
+
+def _check_finite(gates: Gates) -> None:
+    """Refuse what no page could show.
+
+    Raises:
+        ValueError: a gate is no number.
+    """
+    for layer in gates.layers:
+        inside = np.arange(len(layer.update))[:, None] < gates.lengths
+        places = np.argwhere(inside[..., None] & ~np.isfinite(layer.update + layer.state))
+        if len(places):
+            step, row, _ = places[0]
+            raise ValueError(
+                f"the gates of {layer.words} are no numbers from step {step} of row {row} on: x or "
+                "the weights have NaN or infinity"
+            )
 
 
 def _bounded(model: Any, x: Any) -> tuple[Any, list[str]]:
