@@ -27,7 +27,7 @@ def test_a_seed_that_starts_no_random_numbers_is_refused(fit, seed):
 
 
 @pytest.mark.parametrize("fit", FIT.values(), ids=FIT.keys())
-@pytest.mark.parametrize("rate", [0.0, -1e-3, float("inf"), float("nan")])
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("inf"), float("nan"), "0.1", None])
 def test_a_learning_rate_that_moves_nothing_or_all_is_refused(fit, rate):
     with pytest.raises(InputError, match="learning_rate must be finite and more than 0, got"):
         fit(learning_rate=rate)
@@ -45,6 +45,30 @@ def test_numbers_of_numpy_are_numbers(fit, tmp_path):
 
 @pytest.mark.parametrize("fit", FIT.values(), ids=FIT.keys())
 @pytest.mark.parametrize("name", ["hidden_size", "num_layers", "steps", "batch_size"])
-def test_half_a_unit_is_refused(fit, name):
-    with pytest.raises(ValueError, match=rf"{name} must be (a )?whole numbers?, at least 1, got"):
-        fit(**{name: 2.5})
+@pytest.mark.parametrize("value", [2.5, True, "2"])
+def test_what_is_no_count_is_refused(fit, name, value):
+    with pytest.raises(InputError, match=rf"{name} must be (a )?whole numbers?, at least 1, got"):
+        fit(**{name: value})
+
+
+@pytest.mark.parametrize("fit", FIT.values(), ids=FIT.keys())
+def test_a_cell_that_there_is_not_is_refused(fit):
+    with pytest.raises(InputError, match=r"cell must be one of gru, .*, got 'transformer'"):
+        fit(cell="transformer")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least"),
+    [
+        ("forecaster", "trust", "from 0 to 1"),
+        ("classifier", "dropout", "from 0 to below 1"),
+        ("regressor", "held_out", "from 0 to below 1"),
+        ("language", "weight_dropout", "from 0 to below 1"),
+        ("language", "patience", "finite and at least 0"),
+        ("language", "epochs", "finite and more than 0"),
+    ],
+)
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "half"])
+def test_a_number_out_of_its_range_is_refused(kind, name, least, value):
+    with pytest.raises(InputError, match=f"^{name} must be {least}, got {value!r}$"):
+        FIT[kind](**{name: value})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple, Self
 
 from .errors import InputError
 
@@ -21,6 +21,23 @@ def check_seed(seed: object) -> None:
     """
     if not isinstance(seed, Integral) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"seed must be a whole number from 0 to {_SEEDS - 1}, got {seed!r}")
+
+
+def is_count(number: object) -> bool:
+    """Whether it is a whole number, at least 1."""
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
+
+
+class Range(NamedTuple):
+    """Numbers that an argument may be, in words and as a function."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+POSITIVE = Range("finite and more than 0", lambda number: 0 < number < math.inf)
+NOT_NEGATIVE = Range("finite and at least 0", lambda number: 0 <= number < math.inf)
+BELOW_ONE = Range("from 0 to below 1", lambda number: 0 <= number < 1)
 
 
 class Estimator:
@@ -52,9 +69,7 @@ class Estimator:
     def _check_training(self) -> None:
         """Refuse what no network can be trained by."""
         check_seed(self.seed)  # type: ignore[attr-defined]
-        rate = self.learning_rate  # type: ignore[attr-defined]
-        if not 0 < rate < math.inf:
-            raise InputError(f"learning_rate must be finite and more than 0, got {rate}")
+        self._check_numbers(POSITIVE, "learning_rate")
 
     def _check_counts(self, counts: Sequence[str], chosen: Sequence[str]) -> None:
         """Refuse arguments that count something and do not; those `chosen` in `fit` may be None."""
@@ -62,8 +77,22 @@ class Estimator:
             count = getattr(self, name)
             if count is None and name in chosen:
                 continue
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
+            if not is_count(count):
+                raise InputError(f"{name} must be a whole number, at least 1, got {count!r}")
+
+    def _check_numbers(self, wanted: Range, *names: str) -> None:
+        """Refuse arguments that are no number in a range."""
+        for name in names:
+            number = getattr(self, name)
+            if not isinstance(number, Real) or not wanted.holds(float(number)):
+                raise InputError(f"{name} must be {wanted.words}, got {number!r}")
+
+    def _check_choice(self, name: str, choices: Iterable[object]) -> None:
+        """Refuse an argument that is none of a few."""
+        given, choices = getattr(self, name), list(choices)
+        if not any(given is choice or given == choice for choice in choices):
+            known = ", ".join(map(str, choices))
+            raise InputError(f"{name} must be one of {known}, got {given!r}")
 
     def __repr__(self) -> str:
         """The call that makes this estimator, without the arguments left at their defaults."""

@@ -161,7 +161,9 @@ def test_a_mark_of_byte_order_is_no_text(tmp_path):
 
 
 def test_what_cannot_be_learnt_is_refused():
-    with pytest.raises(ValueError, match="tokens must be characters, bytes, words, subwords"):
+    with pytest.raises(
+        ValueError, match="tokens must be one of characters, bytes, words, subwords"
+    ):
         learn_tokenizer("letters", [])
     with pytest.raises(ValueError, match="vocab_size must be a whole number, at least 257 for"):
         learn_tokenizer("subwords", [], 256)

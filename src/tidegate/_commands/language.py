@@ -48,11 +48,8 @@ def run_train(request: Training) -> None:
     if request.checkpoint is not None:
         require_apart(request.checkpoint, "--checkpoint", request.corpus, request.validation)
         require_writable(request.checkpoint.parent)
-    try:
-        model = LanguageModel(**request.options)
-        model._check_arguments()
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    model = LanguageModel(**request.options)
+    model._check_arguments()
     with training_bar("training", _state) as progress:
         model.fit(
             request.corpus,

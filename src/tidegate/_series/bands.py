@@ -7,6 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..errors import InputError
+
 # A width that was measured at few moments counts as no more than so many times another one.
 _FARTHEST = 4.0
 # In scales; a network that errs by nothing gives bands of nothing.
@@ -21,11 +23,11 @@ def quantiles_of(levels: Sequence[float]) -> np.ndarray:
         array([0.1 , 0.25, 0.5 , 0.75, 0.9 ])
 
     Raises:
-        ValueError: a level is not between 0 and 100, or comes twice.
+        InputError: a level is not between 0 and 100, or comes twice.
     """
     ordered = sorted(levels)
     if not all(0 < level < 100 for level in ordered) or len(set(ordered)) < len(ordered):
-        raise ValueError(f"levels must be different numbers between 0 and 100, got {levels}")
+        raise InputError(f"levels must be different numbers between 0 and 100, got {levels}")
     half = np.array(ordered) / 200
     return np.concatenate([0.5 - half[::-1], [0.5], 0.5 + half])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
+from ..errors import InputError
+
 # Letters that Arabic keyboards give in place of Persian ones. The zero-width non-joiner, which
 # parts the halves of Persian words, stays.
 _PERSIAN = str.maketrans({"\u064a": "\u06cc", "\u0649": "\u06cc", "\u0643": "\u06a9"})
@@ -37,8 +39,8 @@ def normalizer(name: str | None) -> Callable[[str], str]:
     True
 
     Raises:
-        ValueError: there is no such normalisation.
+        InputError: there is no such normalisation.
     """
     if name not in _NORMALIZERS:
-        raise ValueError(f"normalize must be None, 'nfc' or 'persian', not {name!r}")
+        raise InputError(f"normalize must be None, 'nfc' or 'persian', got {name!r}")
     return _NORMALIZERS[name]

@@ -249,13 +249,13 @@ def check_vocabulary(kind: str, vocab_size: int | None, normalize: str | None) -
     """Raise unless the arguments of `learn_tokenizer` are in range.
 
     Raises:
-        ValueError: one is not.
+        InputError: one is not.
     """
     if kind not in KINDS:
-        raise ValueError(f"tokens must be {', '.join(KINDS)}, not {kind!r}")
+        raise InputError(f"tokens must be one of {', '.join(KINDS)}, got {kind!r}")
     least = 257 if kind == "subwords" else 2
     if vocab_size is not None and (not isinstance(vocab_size, Integral) or vocab_size < least):
-        raise ValueError(
+        raise InputError(
             f"vocab_size must be a whole number, at least {least} for {kind}, got {vocab_size!r}"
         )
     normalizer(normalize)

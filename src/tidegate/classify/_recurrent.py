@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from .. import __version__
-from .._estimator import Estimator
+from .._estimator import BELOW_ONE, Estimator
 from .._inspectable import Inspectable
 from .._members import arrays_of, networks_of
 from .._model_file import read_model, write_model
@@ -82,8 +82,8 @@ class Recurrent(Estimator):
             progress: called after each step, with the number of the network (the trial is 0).
 
         Raises:
-            InputError: the sequences or the answers cannot be used.
-            ValueError: an argument of the constructor is out of range.
+            InputError: the sequences or the answers cannot be used; or an argument
+                of the constructor is out of range.
         """
         self._check_arguments()
         inputs, labels = self._read_pair(X, y)
@@ -215,19 +215,14 @@ class Recurrent(Estimator):
     def _check_arguments(self) -> None:
         self._check_training()
         self._check_counts(_COUNTS, _CHOSEN)
-        for name, choices in (("cell", CELLS), ("pooling", POOLINGS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
-        for name in ("dropout", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        self._check_choice("cell", CELLS)
+        self._check_choice("pooling", POOLINGS)
+        self._check_numbers(BELOW_ONE, "dropout", "held_out")
         for name in ("bidirectional", "per_step", "calibrate"):
             if not isinstance(getattr(self, name, True), bool | np.bool_):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.per_step and self.stride not in (None, 1):
-            raise ValueError(f"stride must be 1 with per_step=True, got {self.stride}")
+            raise InputError(f"stride must be 1 with per_step=True, got {self.stride}")
 
     def _check_fitted(self) -> None:
         if hasattr(self, "model_"):

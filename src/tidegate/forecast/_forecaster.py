@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 
-from .._estimator import Estimator, check_seed
+from .._estimator import Estimator, Range, check_seed
 from .._inspectable import Inspectable
 from .._plots import ForecastChart, forecast_figure
 from .._series.bands import column_names, quantiles_of, stretch
@@ -172,8 +172,8 @@ class GRUForecaster(Estimator):
             skip: leave out series of a folder that cannot be used, instead of stopping.
 
         Raises:
-            InputError: the data cannot be used, or are too short.
-            ValueError: an argument of the constructor is out of range.
+            InputError: the data cannot be used, or are too short; or an argument
+                of the constructor is out of range.
         """
         self._check_arguments()
         if _is_of_ray(df):
@@ -490,10 +490,9 @@ class GRUForecaster(Estimator):
     def _check_arguments(self) -> None:
         self._check_training()
         self._check_counts(_COUNTS, _CHOSEN)
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {self.cell!r}")
-        if self.trust is not None and not 0 <= self.trust <= 1:
-            raise ValueError(f"trust must be from 0 to 1, got {self.trust}")
+        self._check_choice("cell", CELLS)
+        if self.trust is not None:
+            self._check_numbers(Range("from 0 to 1", lambda trust: 0 <= trust <= 1), "trust")
         quantiles_of(self.levels)
 
     def _check_fitted(self) -> None:

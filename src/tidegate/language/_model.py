@@ -8,14 +8,13 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, overload
 
 import torch
 
 from .. import __version__
-from .._estimator import Estimator
+from .._estimator import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Estimator, is_count
 from .._inspectable import Inspectable
 from .._model_file import read_model, write_model
 from .._text import (
@@ -158,8 +157,8 @@ class LanguageModel(Estimator):
             resume: go on from `checkpoint` where it is there.
 
         Raises:
-            InputError: the corpus cannot be read, is too short, or would need too much memory.
-            ValueError: an argument of the constructor is out of range.
+            InputError: the corpus cannot be read, is too short, or would need too much memory; or
+                an argument of the constructor is out of range.
         """
         self._check_arguments()
         source = Source.of(corpus, "the text")
@@ -347,47 +346,37 @@ class LanguageModel(Estimator):
 
     def _check_arguments(self) -> None:
         self._check_training()
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be {', '.join(CELLS)}, not {self.cell!r}")
+        self._check_choice("cell", CELLS)
+        self._check_choice("reset", ("after", "before", "none"))
         check_vocabulary(self.tokens, self.vocab_size, self.normalize)
         self._check_counts(
             ("num_layers", "context_length", "batch_size"), ("embedding_size", "steps")
         )
-        for name in ("dropout", "embedding_dropout", "recurrent_dropout", "weight_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"epochs must be finite and more than 0, got {self.epochs}")
-        if not 0 < self.clip < math.inf:
-            raise ValueError(f"clip must be finite and more than 0, got {self.clip}")
-        for name in ("weight_decay", "patience"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        sizes = self._hidden_sizes()
-        if self.cell == "gru":
-            return
-        if len(set(sizes)) > 1:
-            raise ValueError(f"hidden_size must be one number for cell={self.cell!r}, got {sizes}")
-        if self.lines and self.cell != "mingru":
-            raise ValueError(f"lines is for cell='gru' and 'mingru', not for {self.cell!r}")
-        if self.recurrent_dropout or self.weight_dropout or self.reset != "after":
-            raise ValueError(
-                "recurrent_dropout, weight_dropout and reset are for cell='gru', "
-                f"not for {self.cell!r}"
+        dropouts = "dropout", "embedding_dropout", "recurrent_dropout", "weight_dropout"
+        self._check_numbers(BELOW_ONE, *dropouts, "validation_share")
+        self._check_numbers(POSITIVE, "epochs", "clip")
+        self._check_numbers(NOT_NEGATIVE, "weight_decay", "patience")
+        sizes, cell = self._hidden_sizes(), self.cell
+        if cell != "gru" and len(set(sizes)) > 1:
+            raise InputError(f"hidden_size must be one number for cell={cell!r}, got {sizes}")
+        if cell not in ("gru", "mingru") and self.lines:
+            raise InputError(f"lines is for cell='gru' and 'mingru', not for {cell!r}")
+        options = self.recurrent_dropout, self.weight_dropout, self.reset
+        if cell != "gru" and options != (0, 0, "after"):
+            raise InputError(
+                f"recurrent_dropout, weight_dropout and reset are for cell='gru', not for {cell!r}"
             )
 
     def _hidden_sizes(self) -> tuple[int, ...]:
         given = self.hidden_size
         sizes = tuple(given) if isinstance(given, Sequence) else (given,) * self.num_layers
         if self.num_layers not in (1, len(sizes)) or not sizes:
-            raise ValueError(
+            raise InputError(
                 f"num_layers must be the number of hidden sizes, {len(sizes)}, "
                 f"got {self.num_layers}"
             )
-        if any(not isinstance(size, Integral) or size < 1 for size in sizes):
-            raise ValueError(f"hidden_size must be whole numbers, at least 1, got {given!r}")
+        if not all(map(is_count, sizes)):
+            raise InputError(f"hidden_size must be whole numbers, at least 1, got {given!r}")
         return tuple(map(int, sizes))
 
     def _plan(self, tokenizer: Tokenizer, corpus: Corpus) -> Plan:
