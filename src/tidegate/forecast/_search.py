@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -20,50 +21,52 @@ from ..errors import InputError
 # Processes that make the tables at the same moment get in each other's way; all but one try again.
 _TRIES, _PAUSE = 5, 0.5
 _TROUBLE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
-
-
-def open_study(name: str, storage: str | os.PathLike[str] | None, seed: int) -> Study:
-    """The search of this name in a file or at the address of a database; new, or as others left it.
-
-    Raises:
-        InputError: the database cannot be reached.
-    """
-    place = None if storage is None else os.fspath(storage)
-    url = place if place is None or "://" in place else f"sqlite:///{Path(place)}"
-    for left in reversed(range(_TRIES)):
-        try:
-            return optuna.create_study(
-                study_name=name,
-                storage=url,
-                sampler=_Sampler(seed),
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-                load_if_exists=True,
-            )
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise InputError(f"{place} is no address of a database: {error}") from None
-        except _TROUBLE as error:
-            if not left:
-                raise _refusal(storage, error) from None
-            time.sleep(_PAUSE)
-    raise AssertionError
+T = TypeVar("T")
 
 
 @contextmanager
-def kept_in(storage: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Say in a sentence that a storage was lost under way, such as on a full disk.
+def open_study(name: str, storage: str | os.PathLike[str] | None, seed: int) -> Iterator[Study]:
+    """The search of this name in a file or at the address of a database; new, or as others left it.
+
+    At the end of the block the database is let go of.
 
     Raises:
-        InputError: it was.
+        InputError: the database cannot be reached, or was lost under way, such as on a full disk.
     """
-    try:
-        yield
-    except _TROUBLE as error:
-        raise _refusal(storage, error) from error
+    place = None if storage is None else os.fspath(storage)
+    url = place if place is None or "://" in place else f"sqlite:///{Path(place)}"
+    with ExitStack() as at_the_end:
+        try:
+            kept = None if url is None else _tried_again(lambda: RDBStorage(url))
+            if kept is not None:
+                at_the_end.callback(kept.engine.dispose)
+            yield _tried_again(lambda: _study(name, kept, seed))
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise InputError(f"{place} is no address of a database: {error}") from None
+        except _TROUBLE as error:
+            first = str(error).partition("\n")[0]  # the rest is SQL
+            raise InputError(f"{place} cannot keep the search: {first}") from error
 
 
-def _refusal(storage: str | os.PathLike[str] | None, error: Exception) -> InputError:
-    first = str(error).partition("\n")[0]  # the rest is SQL
-    return InputError(f"{storage} cannot keep the search: {first}")
+def _study(name: str, kept: RDBStorage | None, seed: int) -> Study:
+    return optuna.create_study(
+        study_name=name,
+        storage=kept,
+        sampler=_Sampler(seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        load_if_exists=True,
+    )
+
+
+def _tried_again(make: Callable[[], T]) -> T:
+    for _ in range(_TRIES - 1):
+        try:
+            return make()
+        except (ArgumentError, NoSuchModuleError):
+            raise
+        except _TROUBLE:
+            time.sleep(_PAUSE)
+    return make()
 
 
 class _Sampler(optuna.samplers.BaseSampler):

@@ -80,7 +80,7 @@ def tune(
     """
     import optuna
 
-    from ._search import kept_in, open_study
+    from ._search import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 1 or folds < 1:
@@ -90,28 +90,28 @@ def tune(
     longest = max((len(values) for values in past[0].values), default=0)
     if longest < model.horizon + _LEAST_HISTORY:
         raise InputError(f"the series are too short to hold {folds} horizons back")
-    study = open_study(f"{_STUDY} {_fingerprint(panel, model)}", storage, model.seed)
     suggestion = model.suggest(panel)
     search = _Search(model, panel, past, suggestion.input_length, suggestion.steps)
 
     finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
-    def done() -> int:
+    def done(study: optuna.Study) -> int:
         return sum(trial.state in finished for trial in study.get_trials(deepcopy=False))
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if progress is not None:
-            progress(done(), trials, _best(study))
-        if done() >= trials:
+            progress(done(study), trials, _best(study))
+        if done(study) >= trials:
             study.stop()
 
-    with kept_in(storage):
+    name = f"{_STUDY} {_fingerprint(panel, model)}"
+    with open_study(name, storage, model.seed) as study:
         if not study.trials:
             study.enqueue_trial(_suggested(model, suggestion))
-        if done() < trials:
+        if done(study) < trials:
             study.optimize(search, callbacks=[tell])
-    settings = search.settings(study.best_params)
-    return Tuned(settings, study.best_value, study.trials[0].value, done())
+        settings = search.settings(study.best_params)
+        return Tuned(settings, study.best_value, study.trials[0].value, done(study))
 
 
 @dataclass
