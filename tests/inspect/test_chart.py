@@ -67,5 +67,12 @@ def test_ticks_have_as_many_digits_as_one_another():
     assert ticks == ["−0.0025", "−0.0020", "−0.0015", "−0.0010", "−0.0005", "0"]
 
 
+def test_ticks_of_small_shares_differ():
+    line = Line("error", np.arange(3), np.array([0.011, 0.019, 0.025]))
+    chart = line_chart([line], Axis(""), Axis("", low=0.0, percent=True), "shares")
+    ticks = re.findall(r'<span style="top:[\d.]+%">(.*?)</span>', chart)
+    assert ticks == ["0%", "0.5%", "1.0%", "1.5%", "2.0%", "2.5%"]
+
+
 def test_numbers_are_short():
-    assert [number(v) for v in (0.25, 1234.5, -3e-9, 2.5e9)] == ["0.25", "1,234", "-3e-9", "2.5 bn"]
+    assert [number(v) for v in (0.25, 1234.5, -3e-9, 2.5e9)] == ["0.25", "1,234", "−3e−9", "2.5 bn"]

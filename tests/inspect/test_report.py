@@ -294,3 +294,11 @@ def test_what_no_memory_could_hold_is_refused_in_a_sentence(monkeypatch):
         with pytest.raises(ValueError, match=sentence):
             look(GRU(1, 8, 2), torch.zeros(300, 1, 1))
     gates(GRU(1, 8, 2), torch.zeros(62, 1, 1))
+
+
+def test_a_blank_is_named_where_a_token_is():
+    tokens = list("ab ab ab a ")
+    item = replace(a_text(" ".join("cdefghijklm")), labels=[tokens], outcomes=None)
+    made = report(item)
+    assert "after &#x27;␣&#x27;" in made.html
+    assert "&#x27; &#x27;" not in made.html

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from .._inspectable import Inspectable
 from ._capture import Call, as_numbers, capture
 from ._frame import frame
-from ._gates import step_labels
+from ._gates import seen, step_labels
 from ._input import Labels, at_rest, read_input
 from ._min_replay import replay_of
 from ._replay import Replay
@@ -153,7 +153,7 @@ def carry_of(
     return Carry(
         labels=labels,
         row="" if item.names is None else item.names[row],
-        words=f"{words} after {labels[t].strip() or labels[t]!r}" if item.foresees else words,
+        words=f"{words} after {seen(labels[t], bare=True)!r}" if item.foresees else words,
         score=value,
         baseline=baseline,
         gradient=gradient,

@@ -172,12 +172,14 @@ class _Scale:
             chosen = _round_powers(self.low, self.high)
         else:
             chosen = _round_numbers(self.low, self.high)
-        if self.axis.percent:
-            said = [percent(t) for t in chosen]
+        if self.axis.log:
+            said = [(percent if self.axis.percent else number)(tick) for tick in chosen]
+        elif self.axis.percent:
+            said = [f"{text}%" for text in _alike([100 * tick for tick in chosen])]
         else:
-            said = [number(t) for t in chosen] if self.axis.log else _alike(chosen)
+            said = _alike(chosen)
         places = self(np.array(chosen)) / 10
-        return [(float(p), text.replace("-", "−")) for p, text in zip(places, said, strict=True)]
+        return [(float(p), text) for p, text in zip(places, said, strict=True)]
 
     def _named(self) -> list[tuple[float, str]]:
         names = list(self.axis.names or ())
@@ -217,28 +219,33 @@ def _alike(ticks: Sequence[float]) -> list[str]:
     if not 1e-5 <= step < 1e5:
         return [number(tick) for tick in ticks]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [f"{tick:,.{digits}f}" if abs(tick) > step / 2 else "0" for tick in ticks]
+    return [minus(f"{tick:,.{digits}f}") if abs(tick) > step / 2 else "0" for tick in ticks]
 
 
 def number(value: float) -> str:
     """A number as short as it can be read.
 
     Example:
-        >>> [number(v) for v in (0.0, 0.001, 12.5, 1200000.0, 1e-7)]
-        ['0', '0.001', '12.5', '1.2 m', '1e-7']
+        >>> [number(v) for v in (0.0, 0.001, 12.5, 1200000.0, -1e-7)]
+        ['0', '0.001', '12.5', '1.2 m', '−1e−7']
     """
     size = abs(value)
     if size < 1e-12:
         return "0"
     for unit, word in ((1e9, " bn"), (1e6, " m")):
         if size >= unit:
-            return f"{value / unit:.3g}{word}"
+            return minus(f"{value / unit:.3g}{word}")
     if size < 1e-3 * 0.999:
         mantissa, power = f"{value:.0e}".split("e")
-        return f"{mantissa}e{int(power)}"
+        return minus(f"{mantissa}e{int(power)}")
     if size >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+        return minus(f"{value:,.0f}")
+    return minus(f"{value:.3g}")
+
+
+def minus(text: str) -> str:
+    """A number as Python writes it, with the sign that is as wide as a plus."""
+    return text.replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._chart import number, percent
+from ._chart import minus, number, percent
+from ._gates import seen
 
 if TYPE_CHECKING:
     from ..train import History
@@ -162,7 +163,7 @@ def _far_input(gates: Gates, memory: Memory) -> Iterator[Finding]:
             continue
         place = int(gates.lengths[0]) - 1 - int(lags[best])
         alone = len(gates.lengths) == 1 and place >= 0
-        label = f", {gates.labels[0][place].strip()!r}," if alone else ""
+        label = f", {seen(gates.labels[0][place], bare=True)!r}," if alone else ""
         yield Finding(
             f"The input {lags[best]} steps before the end{label} is still felt"
             f"{_in_a_line(layer, memory)}.",
@@ -214,7 +215,7 @@ def _origin(carry: Carry | None, tokens: bool) -> Iterator[Finding]:
         )
     else:
         most = int(share.argmax())
-        label = carry.labels[most].strip()
+        label = seen(carry.labels[most], bare=True)
         step = f"{label!r}" if tokens else f"step {label}"
         yield Finding(
             f"What came out rests on {step} more than on any other.",
@@ -250,7 +251,7 @@ def _worth(ablation: Ablation) -> Iterator[Finding]:
         else:
             yield Finding(
                 "The carried past is worth little here.",
-                f"With nothing of it kept, the loss changes by {forget:+.1%} from "
+                f"With nothing of it kept, the loss changes by {minus(f'{forget:+.1%}')} from "
                 f"{number(ablation.loss)}: the candidate does the work, or memory is not needed.",
             )
     resets = [

@@ -163,16 +163,16 @@ def _layer(trace: Trace) -> LayerGates:
     past = _past_the_end(trace)
     by_letter = dict(zip(strand.gates, run.gates, strict=True))
 
-    def seen(sequence: Tensor) -> np.ndarray:
+    def known(sequence: Tensor) -> np.ndarray:
         return trace.natural(sequence).masked_fill(past, float("nan")).numpy()
 
     return LayerGates(
         name=strand.name,
-        reset=seen(by_letter["r"]) if "r" in by_letter else None,
-        update=seen(by_letter["z"]),
-        new=seen(by_letter["n"]),
-        state=seen(run.states[1:]),
-        before=seen(found),
+        reset=known(by_letter["r"]) if "r" in by_letter else None,
+        update=known(by_letter["z"]),
+        new=known(by_letter["n"]),
+        state=known(run.states[1:]),
+        before=known(found),
     )
 
 
@@ -213,6 +213,12 @@ def layer_in_words(name: str) -> str:
     module, _, layer = name.rpartition(".")
     number, _, reverse = layer.removeprefix("l").partition("_")
     return ", ".join(filter(None, [module, f"layer {int(number) + 1}", reverse]))
+
+
+def seen(token: str, bare: bool = False) -> str:
+    """A token that can be seen: a blank or a line's end is named; `bare` has none at its ends."""
+    token = (token.strip() or token) if bare else token
+    return {" ": "␣", "\n": "⏎", "\t": "⇥", "": "∅"}.get(token, token)
 
 
 def find(named: Sequence[Any], key: int | str, kind: str) -> Any:

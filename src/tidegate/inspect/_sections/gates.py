@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._inspectable import Inspectable
-from .._chart import number, percent
+from .._chart import minus, number, percent
 from .._gates import layer_in_words
 from .._heat import STEPS, parts_of
 from .._page import Section, table, titled, unfold
@@ -137,7 +137,7 @@ def _share(name: str, shut: float, opened: float) -> str:
     between = 1 - shut - opened
     parts = "".join(
         f'<i class="{kind}" style="width:{100 * share:.2f}%">'
-        f"{f'{percent(share)} {word}' if share > 0.14 else ''}</i>"
+        f"{f'{percent(share)} {word}' if share > 0.02 * len(word) + 0.08 else ''}</i>"
         for kind, share, word in (
             ("shut", shut, "shut"),
             ("mid", between, "between"),
@@ -183,4 +183,4 @@ def worth(ablation: Ablation) -> Section:
 def _signed(share: float) -> str:
     if share > 10:
         return f"×{number(1 + share)}"
-    return f"{share:+.1%}".replace("-", "−")
+    return minus(f"{share:+.1%}")

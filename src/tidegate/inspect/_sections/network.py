@@ -119,7 +119,7 @@ def _input_box(item: Inspectable) -> str:
     shape = getattr(getattr(given, "data", given), "shape", ())
     if item.tokens:
         return _box("Input", "tokens, one after the other")
-    return _box("Input", f"{shape[-1]:,} numbers a step" if len(shape) > 2 else "a sequence")
+    return _box("Input", f"{_numbers(shape[-1])} a step" if len(shape) > 2 else "a sequence")
 
 
 def _output_words(item: Inspectable, result: Any) -> str:
@@ -128,8 +128,12 @@ def _output_words(item: Inspectable, result: Any) -> str:
     if item.foresees:
         return "chances of the next token"
     if len(shape) > 2:
-        return f"{shape[-1]:,} numbers a {'token' if item.tokens else 'step'}"
-    return f"{shape[-1]:,} numbers" if len(shape) == 2 else ""
+        return f"{_numbers(shape[-1])} a {'token' if item.tokens else 'step'}"
+    return _numbers(shape[-1]) if len(shape) == 2 else ""
+
+
+def _numbers(count: int) -> str:
+    return f"{count:,} number{'' if count == 1 else 's'}"
 
 
 def facts(memory: Memory) -> str:

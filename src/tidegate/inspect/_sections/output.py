@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..._inspectable import Ahead, Choices, Inspectable, Numbers
-from .._chart import Axis, Line, bars_over_steps, line_chart, number, percent
+from .._chart import Axis, Line, bars_over_steps, line_chart, minus, number, percent
+from .._gates import seen
 from .._heat import parts_of, right_to_left
 from .._page import Section, figure, isolated, table, titled
 from ._limits import FEW, ROWS
@@ -34,7 +35,7 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     sums = np.array([values[a:b].sum() for a, b in parts])
     names = [labels[a] for a, _ in parts]
     most = np.argsort(-share)[:5]
-    best = ", ".join(f"{labels[t].strip()} ({percent(float(share[t]))})" for t in most)
+    best = ", ".join(f"{seen(labels[t], bare=True)} ({percent(float(share[t]))})" for t in most)
     says = f"Integrated gradients of {carry.words} over the steps. Most came from {best}."
     if item.tokens and right_to_left("".join(labels)):
         sums, names = sums[::-1], names[::-1]
@@ -42,8 +43,8 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     rows = [
         [
             labels[t],
-            f"{values[t]:+.3g}",
-            f"{carry.gradient[begun + t]:+.3g}",
+            minus(f"{values[t]:+.3g}"),
+            minus(f"{carry.gradient[begun + t]:+.3g}"),
             percent(float(share[t])),
         ]
         for t in sorted(np.argsort(-share)[:ROWS])
@@ -176,7 +177,7 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
     bars = "".join(
         f'<div class="choice{" came" if word == last.truth else ""}">'
         f'<b data-came="{"came" if item.foresees else "is right"}">'
-        f"<bdi>{escape(_seen(word))}</bdi></b>"
+        f"<bdi>{escape(seen(word))}</bdi></b>"
         f'<div class="bar" aria-hidden="true"><i style="width:{100 * chance:.1f}%"></i></div>'
         f"<span>{escape(percent(chance))}</span></div>"
         for word, chance in zip(last.names[:8], last.chances[:8], strict=True)
@@ -186,10 +187,10 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
     for choice in choices if len(choices) > 1 else ():
         at = labels[choice.step] if len(labels) > max(choice.step, -1) and len(labels) else ""
         best = ", ".join(
-            f"{_seen(n)} {percent(c)}"
+            f"{seen(n)} {percent(c)}"
             for n, c in list(zip(choice.names, choice.chances, strict=True))[:3]
         )
-        rows.append([_seen(at), best, "" if choice.truth is None else _seen(choice.truth)])
+        rows.append([seen(at), best, "" if choice.truth is None else seen(choice.truth)])
     heads = ["after", "likeliest next", "what came"] if item.foresees else ["at", *_ANSWERS]
     what = "Next-token probabilities" if item.foresees else "Answers by step"
     numbers = table(heads, rows[-ROWS * 2 :], what) if rows else ""
@@ -197,8 +198,3 @@ def _choices(name: str, row: int, choices: Sequence[Choices], item: Inspectable)
     step = "token" if item.tokens else "step"
     others = f"For another {step}, point at it in the figure above." if rows else ""
     return f'<h3 dir="auto">{escape(title)}</h3>' + figure(bars, others, numbers)
-
-
-def _seen(token: str) -> str:
-    """A token that can be seen: a space or a line's end is named."""
-    return {" ": "␣", "\n": "⏎", "\t": "⇥", "": "∅"}.get(token, token)

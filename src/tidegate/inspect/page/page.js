@@ -112,7 +112,7 @@
   }
 
   const escape = (text) => { const s = document.createElement("span"); s.textContent = text; return s.innerHTML; };
-  const plain = (v) => (v === null || v === undefined ? "" : Math.abs(v) >= 1000 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(4))));
+  const plain = (v) => (v === null || v === undefined ? "" : (Math.abs(v) >= 1000 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(4)))).replaceAll("-", "−"));
   const plus = (v) => (Math.abs(v) < 0.005 ? "0.00" : `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(2)}`);
   const pct = (v) => `${Math.round(100 * v)}%`;
   const label = (t) => data.rows[row].labels[t];
