@@ -459,26 +459,44 @@ def test_any_prompt_is_gone_on_from(text):
 
 def test_the_first_layer_reads_columns_as_it_reads_an_embedding():
     torch.manual_seed(0)
-    for options in ({}, {"lines": True, "reset": "none"}, {"hidden_sizes": (9, 7)}):
+    mingru = {"cell": "mingru"}
+    for options in (
+        {},
+        {"lines": True, "reset": "none"},
+        {"hidden_sizes": (9, 7)},
+        mingru,
+        mingru | {"lines": True, "hidden_sizes": (8,)},
+    ):
         shape = Shape(**({"vocab_size": 6, "embedding_size": 5, "hidden_sizes": (8, 8)} | options))
         network = Network(shape).double()
         tokens, states = torch.randint(6, (13, 3)), network.states(3)
         assert network._few(tokens)
         results = []
         for columns in (False, True):
+            if columns:  # nor is each step's row multiplied
+                network.embedding.register_forward_hook(_fail)
             output, after = network.read(tokens, states, columns=columns)
             gradients = torch.autograd.grad(
-                output.square().sum(), tuple(network.cells.parameters())
+                output.square().sum(), (network.embedding.weight, *network.cells.parameters())
             )
             results.append((output, *after, *gradients))
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other)
 
 
+def _fail(*_):
+    raise AssertionError("the embedding was read step by step")
+
+
 def test_columns_are_dropped_as_the_layer_drops():
-    shape = Shape(vocab_size=6, embedding_size=5, hidden_sizes=(8, 8))
-    for name in ("dropout", "recurrent_dropout", "weight_dropout"):
-        network = Network(shape, Regularisers(**{name: 0.5})).train()
+    sizes = {"vocab_size": 6, "embedding_size": 5, "hidden_sizes": (8, 8)}
+    for cell, name in (
+        ("gru", "dropout"),
+        ("gru", "recurrent_dropout"),
+        ("gru", "weight_dropout"),
+        ("mingru", "dropout"),
+    ):
+        network = Network(Shape(**sizes, cell=cell), Regularisers(**{name: 0.5})).train()
         tokens, states = torch.randint(6, (13, 3)), network.states(3)
         results = []
         for columns in (False, True):

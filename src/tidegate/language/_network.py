@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn import GRU, MinGRU
-from ..nn._tokens import gru_of_embedding
+from ..nn._tokens import gru_of_embedding, min_gru_of_embedding
 from ._loss import cross_entropy
 
 CELLS = ("gru", "mingru", "lstm", "rnn")
@@ -99,9 +99,13 @@ class Network(nn.Module):
         keep = None
         if self.shape.lines:
             keep = (tokens != self.shape.boundary).to(self.bias.dtype)
-        if columns and isinstance(self.cells, GRU) and self._few(tokens):
-            table = self.embedding.weight
+        columns, table = columns and self._few(tokens), self.embedding.weight
+        if columns and isinstance(self.cells, GRU):
             output, states = gru_of_embedding(self.cells, tokens, table, states, keep)
+        elif columns and isinstance(self.cells, MinGRU):
+            h_0 = torch.cat(states)
+            output, h_n = min_gru_of_embedding(self.cells, tokens, table, h_0, keep)
+            states = list(h_n.split(1))
         else:
             x, dropped = self.embedding(tokens), self.chances.embedding_dropout
             x = _same_at_all_steps(x, dropped, self.training)

@@ -174,39 +174,55 @@ class MinGRU(nn.Module):
         if lengths is not None:
             lengths = read_lengths(lengths, None if alone else batch, x)
         keep = None if keep is None else self._read_keep(keep, x, alone)
-        ends: list[Tensor] = []
-        update, new = [], []
-        for layer in range(self.num_layers):
-            if layer and self.dropout and self.training:
-                x = F.dropout(x, self.dropout)
-            outputs, kept, candidates = [], [], []
-            for suffix in self._suffixes:
-                x_gates = self._product(x, f"l{layer}{suffix}")
-                x_gates = x_gates.transpose(0, 1) if rows_first else x_gates
-                h_0, factor = (
-                    None if given is None else in_dtype(given, x_gates.dtype)
-                    for given in (None if states is None else states[len(ends)], keep)
-                )
-                positive = self.candidate == "positive"
-                scan = Scan(x_gates, h_0, factor, lengths, bool(suffix), positive)
-                output, h_n = min_gru(scan)
-                outputs.append(output)
-                ends.append(h_n)
-                if return_gates:
-                    z, n = gates(x_gates, positive)
-                    kept.append(_inside(1 - z, lengths))
-                    candidates.append(_inside(n, lengths))
-            x = _beside(outputs, rows_first)
-            if return_gates:
-                update.append(in_dtype(_beside(kept, rows_first), dtype))
-                new.append(in_dtype(_beside(candidates, rows_first), dtype))
-        x, h_n = in_dtype(x, dtype), in_dtype(torch.stack(ends), dtype)
+        x_gates = self._products(x, 0, rows_first)
+        x, h_n, update, new = self._run(x_gates, states, keep, lengths, rows_first, return_gates)
+        x, h_n = in_dtype(x, dtype), in_dtype(h_n, dtype)
+        update, new = ([in_dtype(sequence, dtype) for sequence in gate] for gate in (update, new))
         if alone:
             x, h_n = x[:, 0], h_n[:, 0]
             update, new = ([sequence[:, 0] for sequence in gate] for gate in (update, new))
         if not return_gates:
             return GRUResult(x, h_n)
         return GRUResultWithGates(x, h_n, Gates((), tuple(update), tuple(new)))
+
+    def _run(
+        self,
+        x_gates: list[Tensor],
+        states: Tensor | None,
+        keep: Tensor | None = None,
+        lengths: Tensor | None = None,
+        rows_first: bool = False,
+        return_gates: bool = False,
+    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """All layers, from the gates of the first, of each direction; output, h_n and gates."""
+        positive = self.candidate == "positive"
+        outputs: list[Tensor] = []
+        ends: list[Tensor] = []
+        update, new = [], []
+        for layer in range(self.num_layers):
+            if layer:
+                x = _beside(outputs, rows_first)
+                if self.dropout and self.training:
+                    x = F.dropout(x, self.dropout)
+                x_gates = self._products(x, layer, rows_first)
+            outputs, kept, candidates = [], [], []
+            for gate, suffix in zip(x_gates, self._suffixes, strict=True):
+                h_0, factor = (
+                    None if given is None else in_dtype(given, gate.dtype)
+                    for given in (None if states is None else states[len(ends)], keep)
+                )
+                scan = Scan(gate, h_0, factor, lengths, bool(suffix), positive)
+                output, h_n = min_gru(scan)
+                outputs.append(output)
+                ends.append(h_n)
+                if return_gates:
+                    z, n = gates(gate, positive)
+                    kept.append(_inside(1 - z, lengths))
+                    candidates.append(_inside(n, lengths))
+            if return_gates:
+                update.append(_beside(kept, rows_first))
+                new.append(_beside(candidates, rows_first))
+        return _beside(outputs, rows_first), torch.stack(ends), update, new
 
     def _run_packed(
         self, packed: PackedSequence, hx: Tensor | None, keep: Tensor | None, return_gates: bool
@@ -230,8 +246,13 @@ class MinGRU(nn.Module):
             pack_padded_sequence(sequence, lengths, self.batch_first).data, *like[1:]
         )
 
+    def _products(self, x: Tensor, layer: int, rows_first: bool) -> list[Tensor]:
+        """Both gates of each direction before their functions, time first."""
+        found = [self._product(x, f"l{layer}{suffix}") for suffix in self._suffixes]
+        return [gate.transpose(0, 1) for gate in found] if rows_first else found
+
     def _product(self, x: Tensor, name: str) -> Tensor:
-        """Both gates before their functions, for all steps at once.
+        """Both gates of one direction, for all steps at once.
 
         On a CPU, half precision goes on in float32, which the kernels run.
         """

@@ -23,6 +23,7 @@ from tidegate.nn._stack import Inputs, Regularisers, parameter_kinds, run
 
 if TYPE_CHECKING:
     from tidegate.nn._gru import GRU
+    from tidegate.nn._min_gru import MinGRU
 
 
 class TokenLayer(NamedTuple):
@@ -134,6 +135,23 @@ def _read(layer: Layer) -> list[int]:
 def _sequence(states: Tensor | None) -> list[int]:
     """Where a sequence (time, batch, ...) is, and their strides."""
     return [address(states), *steps(states)]
+
+
+def min_gru_of_embedding(
+    layers: MinGRU, tokens: Tensor, embedding: Tensor, states: Tensor, keep: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What `layers` give for `embedding[tokens]`, and their last states.
+
+    Args:
+        layers: of one direction, time first.
+        tokens: (time, batch), int64.
+        embedding: (vocabulary, input_size).
+        states: (layers, batch, hidden).
+        keep: (time, batch).
+    """
+    x_gates = F.embedding(tokens, layers._product(embedding, "l0"))
+    output, h_n, _, _ = layers._run([x_gates], states, None if keep is None else keep[..., None])
+    return output, h_n
 
 
 def gru_of_embedding(
