@@ -340,9 +340,13 @@ def _without_autocast(device: str) -> contextlib.AbstractContextManager:
 
 
 def _is_for_torch(input: Tensor | PackedSequence) -> bool:
-    """Whether torch's kernels run where the input lies, or a TorchScript trace wants its names."""
+    """Whether torch's kernels run where the input lies, or a TorchScript trace wants its names.
+
+    torch's refuse a sequence without steps.
+    """
     data = input.data if isinstance(input, PackedSequence) else input
-    return data.device.type not in ("cpu", "meta") or torch.jit.is_tracing()
+    at_home = data.device.type not in ("cpu", "meta") and data.numel() > 0
+    return at_home or torch.jit.is_tracing()
 
 
 _SUFFIXES = ("", "_reverse")

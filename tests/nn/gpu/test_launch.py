@@ -101,12 +101,23 @@ def test_what_the_code_is_made_of_names_its_file(monkeypatch):
     assert len(names) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x7fEL", b"not machine code"])
-def test_a_damaged_file_is_compiled_again(driver, damage):
-    whole = _cubin.cubin(BUILD, "sm_80")
+def test_a_damaged_file_is_compiled_again(monkeypatch):
+    compiled = []
+
+    def compile_source(sources, options):
+        compiled.append(options)
+        return b"\x7fELF and machine code"
+
+    monkeypatch.setattr(_nvrtc, "compile_source", compile_source)
+    code = _cubin.cubin(BUILD, "sm_80")
     (kept,) = _cubin.folder().iterdir()
-    kept.write_bytes(damage)
-    assert _cubin.cubin(BUILD, "sm_80") == whole == kept.read_bytes()
+    whole = kept.read_bytes()
+    damaged = [b"", b"not machine code", whole[:-1], whole[40:], whole[:9] + b"?" + whole[10:]]
+    for times, damage in enumerate(damaged, 2):
+        kept.write_bytes(damage)
+        assert _cubin.cubin(BUILD, "sm_80") == code
+        assert kept.read_bytes() == whole
+        assert len(compiled) == times
 
 
 def test_a_cache_that_cannot_be_written_does_not_matter(monkeypatch, tmp_path):

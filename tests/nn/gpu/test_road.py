@@ -185,6 +185,7 @@ def test_what_the_kernels_lack_is_not_theirs():
         (layer._replace(x=x[:0]), Plan()),
         (layer._replace(x=x.double()), Plan()),
         (layer._replace(h_0=mask.double()), Plan()),
+        (layer._replace(h_0=mask.to("meta")), Plan()),  # of another device
         (gpu_layer(x, list(GRU(FEATURES, 257).parameters())), Plan()),
     ]
     assert not any(_choice.fits(*case) for case in wrong)

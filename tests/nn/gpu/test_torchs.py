@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from helpers import assert_matches
 from nn_cases import gradients
-from tidegate.nn import GRU, _functional, _kernel, _short, _torchs
+from tidegate.nn import GRU, _functional, _gru, _kernel, _short, _torchs
 from tidegate.nn._layer import Layer, Plan
 
 LENGTHS = torch.tensor([4, 0, 2, 3, 1])
@@ -121,6 +122,14 @@ def test_autocast_is_in_half_precision_as_torchs(ran):
     with torch.autocast("cpu", torch.bfloat16):
         gru.double()(x.double(), lengths=LENGTHS)
     assert ran[-1].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("shape", "torchs"), [((4, 5, 3), True), ((0, 5, 3), False), ((4, 0, 3), False)]
+)
+def test_no_steps_or_no_rows_are_not_torchs(shape, torchs):
+    with FakeTensorMode():
+        assert _gru._is_for_torch(torch.empty(shape, device="cuda")) == torchs
 
 
 def test_what_torch_lacks_is_not_torchs(monkeypatch):

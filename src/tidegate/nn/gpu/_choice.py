@@ -50,7 +50,7 @@ def fits(layer: Layer, plan: Plan) -> bool:
         and layer.zone is None
         and layer.x.numel() > 0
         and layer.x.dtype in KINDS
-        and all(t.dtype == layer.x.dtype for t in given)
+        and all(t.dtype == layer.x.dtype and t.device == layer.x.device for t in given)
         and hidden_size(layer) <= LARGEST_HIDDEN
         and _longest_array(layer, plan) < 2**31
     )
