@@ -45,7 +45,7 @@ void make_fibers(int count, int per_block, bool alone) {
     fiber.thread = i % per_block;
     fiber.epoch = fiber.barriers = 0;
     fiber.ready = true;
-    fiber.done = false;
+    fiber.done = fiber.arrived = false;
     if (alone) continue;
     if (!fiber.stack) fiber.stack.reset(new char[STACK]);
     getcontext(&fiber.context);

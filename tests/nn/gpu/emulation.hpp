@@ -35,7 +35,7 @@ struct Schedule {
 struct Fiber {
   int block, thread;
   int epoch = 0, barriers = 0;
-  bool ready = true, done = false;
+  bool ready = true, done = false, arrived = false;  // arrived: at a barrier, but not waited
   jmp_buf place;
   ucontext_t context;
   std::unique_ptr<char[]> stack;
@@ -102,6 +102,7 @@ void together(const char* operation, Together act) {
 
 inline void note_write(int block, u32 place, int bytes) {
   const int me = number(current);
+  if (current->arrived) return complain("a write between arrival and wait");
   if (place + bytes > blocks[block].memory.size()) return complain("a write past shared memory");
   for (u32 at = place / 2; at < (place + bytes) / 2; ++at) {
     Cell& cell = blocks[block].cells[at];
@@ -114,6 +115,7 @@ inline void note_write(int block, u32 place, int bytes) {
 
 inline void note_read(int block, u32 place, int bytes) {
   const int me = number(current);
+  if (current->arrived) return complain("a read between arrival and wait");
   if (place + bytes > blocks[block].memory.size()) return complain("a read past shared memory");
   for (u32 at = place / 2; at < (place + bytes) / 2; ++at) {
     Cell& cell = blocks[block].cells[at];
@@ -166,17 +168,54 @@ DEVICE float from_half(u16 bits) {
   return static_cast<float>(value);
 }
 
-DEVICE u16 to_half(float value) {
-  const _Float16 rounded = static_cast<_Float16>(value);
-  u16 bits;
-  std::memcpy(&bits, &rounded, 2);
-  return bits;
+DEVICE u32 to_pair(float first, float second) {
+  const float numbers[2] = {first, second};
+  u32 pair = 0;
+  for (int k = 0; k < 2; ++k) {
+#if TYPE == FLOAT16
+    const _Float16 rounded = static_cast<_Float16>(numbers[k]);
+    u16 number;
+    std::memcpy(&number, &rounded, 2);
+#else
+    const u32 bits = as_bits(numbers[k]);
+    const u32 number = std::isnan(numbers[k]) ? 0x7fff : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+#endif
+    pair |= static_cast<u32>(number) << (16 * k);
+  }
+  return pair;
 }
 
-DEVICE u16 to_bfloat(float value) {
-  const u32 bits = as_bits(value);
-  if (std::isnan(value)) return 0x7fff;
-  return static_cast<u16>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+namespace emulation {
+
+inline void require_aligned(const void* at, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(at) % bytes) complain("an address between two words");
+}
+
+}  // namespace emulation
+
+template <int COUNT>
+DEVICE void get_aligned(u32 (&words)[COUNT], const void* from) {
+  emulation::require_aligned(from, 4 * COUNT);
+  std::memcpy(words, from, 4 * COUNT);
+}
+
+DEVICE void get_one(u32& word, const u16* from) { word = *from; }
+DEVICE void get_one(u32& word, const float* from) { word = as_bits(*from); }
+
+template <class Number>
+DEVICE void put_one(Number* to, Number number) {
+  *to = number;
+}
+
+template <class T>
+DEVICE T* kept_address(T* address) {
+  return address;
+}
+
+template <int COUNT>
+DEVICE void put_aligned(void* to, const u32 (&words)[COUNT]) {
+  emulation::require_aligned(to, 4 * COUNT);
+  std::memcpy(to, words, 4 * COUNT);
 }
 
 DEVICE float exponential(float x) { return std::exp(x); }
@@ -246,21 +285,25 @@ DEVICE void get_words(u32 (&words)[4], u32 place) {
   emulation::load(emulation::current->block, place, words, 16);
 }
 
-template <class Number>
-DEVICE void put_everywhere(u32 place, Number number) {
-  for (int block = 0; block < CLUSTER; ++block)
-    emulation::store(block, place, &number, sizeof number);
+template <int COUNT>
+DEVICE void put_everywhere(u32 place, const u32 (&words)[COUNT]) {
+  if (place % (4 * COUNT)) emulation::complain("a place between two words");
+  for (int block = 0; block < CLUSTER; ++block) emulation::store(block, place, words, 4 * COUNT);
 }
 
-DEVICE void barrier() {
+DEVICE void arrive() { emulation::current->arrived = true; }
+
+DEVICE void wait() {
   using namespace emulation;
+  if (!current->arrived) complain("a wait without arrival");
+  current->arrived = false;
   const int passed = current->barriers++;
   if (passed > 0 && schedule.missing_period > 0 &&
       passed % schedule.missing_period == schedule.missing_phase)
     return;
   if (++at_barrier < fibers.size()) {
     current->ready = false;
-    wait();
+    emulation::wait();
     return;
   }
   at_barrier = 0;

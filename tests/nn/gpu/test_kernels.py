@@ -11,9 +11,10 @@ from tidegate.nn import _functional
 from tidegate.nn._layer import Cotangents, Layer, Plan, Wanted
 from tidegate.nn.gpu import _kernel
 
-# Kind of number and hidden size: one block, and clusters of two and four; odd sizes throughout.
-SIZES = [("float32", 20), ("tf32", 33), ("float16", 37), ("bfloat16", 37)]
-IN_CLUSTERS = [("bfloat16", 131), ("float32", 129)]
+# Kind of number and hidden size: one block, and clusters of two and four; no size fills its
+# fragments, and of each length of number there are even ones, whose units lie in pairs, and odd.
+SIZES = [("float32", 20), ("tf32", 33), ("float16", 38), ("bfloat16", 37)]
+IN_CLUSTERS = [("bfloat16", 131), ("float32", 130)]
 
 
 def assert_layer_matches(kind: str, hidden: int, plan: Plan, **options) -> None:
@@ -111,6 +112,20 @@ def test_gradients_may_be_spread_over_one_number(monkeypatch):
     one = torch.ones(())
     found = [slopes(layer, plan, output, d) for d in (one.expand_as(output), output * 0 + 1)]
     assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_gradients_may_begin_between_two_words(monkeypatch, kind):
+    emulate(monkeypatch, kind)
+    plan = Plan()
+    layer = draw(plan, DTYPES[kind], 20)
+    output = _kernel.forward(layer, plan).output
+    d_output = torch.rand_like(output)
+    late = torch.cat((d_output.new_zeros(1), d_output.flatten()))[1:].view(output.shape)
+    gaps = torch.cat((d_output, d_output[..., :1]), -1)[..., :-1]
+    found = [slopes(layer, plan, output, d) for d in (d_output, late, gaps)]
+    assert all(map(torch.equal, found[0], found[1]))
+    assert all(map(torch.equal, found[0], found[2]))
 
 
 def test_a_length_out_of_range_is_refused(monkeypatch):

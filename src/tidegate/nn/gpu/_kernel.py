@@ -223,7 +223,7 @@ class _Backward(_Run):
         self, coefficients: Tensor, d_outputs: Cotangents
     ) -> tuple[Tensor | None, Tensor | None]:
         """Go back through time, and turn the coefficients into the gradients of the gates."""
-        d_output, d_h_n = _dense(d_outputs.output), _contiguous(d_outputs.h_n)
+        d_output, d_h_n = _paired(d_outputs.output), _contiguous(d_outputs.h_n)
         d_state = self._blank(self._empty())
         d_reset = self._blank(self._empty()) if self.before else None
         d_kept = self._blank(self._empty()) if self.wanted.keep else None
@@ -323,6 +323,19 @@ def _dense(tensor: Tensor | None) -> Tensor | None:
     reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
     one_by_one = tensor.stride(-1) == 1 or tensor.size(-1) == 1
     return tensor if one_by_one and reach < 2**31 else tensor.contiguous()
+
+
+def _paired(tensor: Tensor | None) -> Tensor | None:
+    """As `_dense`, with the numbers of two units at a multiple of their length, if units are even.
+
+    As results of torch lie anyway, but views of them may not.
+    """
+    tensor = _dense(tensor)
+    if tensor is None or tensor.size(-1) % 2:
+        return tensor
+    begins = tensor.data_ptr() % (2 * tensor.itemsize) == 0
+    aligned = begins and all(step % 2 == 0 for step in tensor.stride()[:-1])
+    return tensor if aligned else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:

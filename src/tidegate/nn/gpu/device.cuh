@@ -44,16 +44,65 @@ DEVICE float from_half(u16 bits) {
   return value;
 }
 
-DEVICE u16 to_half(float value) {
-  u16 bits;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
+// Two numbers in half precision, in a word as they lie in memory.
+DEVICE u32 to_pair(float first, float second) {
+  u32 pair;
+#if TYPE == FLOAT16
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+#else
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+#endif
+  return pair;
 }
 
-DEVICE u16 to_bfloat(float value) {
-  u32 pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(0.0f), "f"(value));
-  return static_cast<u16>(pair);
+// The same address; but it stays in registers, and is not made anew from what it was made of.
+template <class T>
+DEVICE T* kept_address(T* address) {
+  asm("" : "+l"(address));
+  return address;
+}
+
+// From and to global memory. What is read does not change while the kernel runs. Several words lie
+// at a multiple of their length.
+DEVICE void get_aligned(u32 (&words)[1], const void* from) {
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(words[0]) : "l"(__cvta_generic_to_global(from)));
+}
+
+DEVICE void get_aligned(u32 (&words)[2], const void* from) {
+  asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];"
+               : "=r"(words[0]), "=r"(words[1])
+               : "l"(__cvta_generic_to_global(from)));
+}
+
+DEVICE void get_one(u32& word, const u16* from) {
+  asm volatile("{ .reg .u16 half; ld.global.nc.u16 half, [%1]; cvt.u32.u16 %0, half; }"
+               : "=r"(word)
+               : "l"(__cvta_generic_to_global(from)));
+}
+
+DEVICE void get_one(u32& word, const float* from) {
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(word) : "l"(__cvta_generic_to_global(from)));
+}
+
+DEVICE void put_aligned(void* to, const u32 (&words)[1]) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(words[0])
+               : "memory");
+}
+
+DEVICE void put_aligned(void* to, const u32 (&words)[2]) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(words[0]), "r"(words[1])
+               : "memory");
+}
+
+DEVICE void put_one(u16* to, u16 number) {
+  asm volatile("st.global.u16 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "h"(number)
+               : "memory");
+}
+
+DEVICE void put_one(float* to, float number) {
+  asm volatile("st.global.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "f"(number)
+               : "memory");
 }
 
 // 1 / (1 + e), for e >= 0, infinity too; to 2 units in the last place.
@@ -112,39 +161,47 @@ DEVICE u32 start_of(int rank) {
 }
 #endif
 
-// Store a number at the same place of every block in the cluster.
-DEVICE void put_everywhere(u32 place, u16 bits) {
+// Store words at the same place of every block in the cluster.
+DEVICE void put_everywhere(u32 place, const u32 (&words)[1]) {
 #if CLUSTER == 1
-  asm volatile("st.shared.u16 [%0], %1;" ::"r"(address(place)), "h"(bits) : "memory");
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address(place)), "r"(words[0]) : "memory");
 #else
 #pragma unroll
   for (int rank = 0; rank < CLUSTER; ++rank) {
-    asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(start_of(rank) + place), "h"(bits)
+    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(start_of(rank) + place), "r"(words[0])
                  : "memory");
   }
 #endif
 }
 
-DEVICE void put_everywhere(u32 place, float value) {
+DEVICE void put_everywhere(u32 place, const u32 (&words)[2]) {
 #if CLUSTER == 1
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address(place)), "f"(value) : "memory");
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address(place)), "r"(words[0]),
+               "r"(words[1])
+               : "memory");
 #else
 #pragma unroll
   for (int rank = 0; rank < CLUSTER; ++rank) {
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(start_of(rank) + place), "f"(value)
+    asm volatile("st.shared::cluster.v2.u32 [%0], {%1, %2};" ::"r"(start_of(rank) + place),
+                 "r"(words[0]), "r"(words[1])
                  : "memory");
   }
 #endif
 }
 
-// Every thread of the cluster has come here, and what they stored is seen by all.
-DEVICE void barrier() {
+// A barrier in two halves. Once every thread of the cluster has arrived, what it had stored is seen
+// by all that waited. What a cluster's thread has on its way to global memory holds its arrival up:
+// the place for such stores is between the halves.
+DEVICE void arrive() {
+#if CLUSTER > 1
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+DEVICE void wait() {
 #if CLUSTER == 1
   __syncthreads();
 #else
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }

@@ -6,10 +6,12 @@
 //   h_t = (1 - z) * n + z * h             h is keep_t * h_{t-1}
 //
 // A block, or a cluster of blocks, owns 8 rows of the batch and one direction. A warp owns 16 units,
-// the same of every gate, so that the gates of a cell meet in one thread; a thread owns 2 units of
-// 2 rows. The weights are the left factor of tensor-core products, held as fragments: the first
+// the same of every gate, so that the gates of a cell meet in one thread; a thread owns 2 units side
+// by side of 2 rows. The weights are the left factor of tensor-core products, held as fragments: the first
 // HELD tiles in registers, the rest in shared memory. The state is the right factor: 8 rows in
-// shared memory, twice, so that one is read while the other is written: one barrier a step.
+// shared memory, twice, so that one is read while the other is written: one barrier a step. What a
+// step wants of global memory is asked for at the end of the step before, when the registers that it
+// comes into are free, and is on its way while the products are made.
 //
 // Compiled with TYPE, HIDDEN, PADDED, CLUSTER, HELD and RESET_BEFORE defined; see _build.py.
 
@@ -61,10 +63,8 @@ DEVICE float read(Number number) {
 }
 
 DEVICE Number written(float value) {
-#if TYPE == FLOAT16
-  return to_half(value);
-#elif TYPE == BFLOAT16
-  return to_bfloat(value);
+#if TYPE == FLOAT16 || TYPE == BFLOAT16
+  return static_cast<u16>(to_pair(value, 0.0f));
 #else
   return value;
 #endif
@@ -77,15 +77,9 @@ DEVICE u32 plain_bits(float value) { return value == value ? as_bits(value) : 0x
 // The nearest number of 11 significant bits; of plain bits.
 DEVICE u32 to_tf32(u32 bits) { return (bits + 0x1000u) & 0xffffe000u; }
 
-// A number as the tensor cores read it.
-DEVICE Number as_factor(float value) {
-#if TYPE == TF32
-  return as_float(to_tf32(plain_bits(value)));
-#elif TYPE == FLOAT32
-  return as_float(plain_bits(value));
-#else
-  return written(value);
-#endif
+// A number of 32 bits as the tensor cores read it.
+DEVICE u32 as_factor(float value) {
+  return TYPE == TF32 ? to_tf32(plain_bits(value)) : plain_bits(value);
 }
 
 DEVICE float sigmoid(float x) {
@@ -106,7 +100,8 @@ DEVICE float hyperbolic_tangent(float x) {
 
 // ---- Where a thread stands ---------------------------------------------------------------------
 
-// Of the four cells of a thread, cell e is row `row + e % 2` and unit `unit + e / 2 * 8`.
+// Of the four cells of a thread, cell e is row `row + e % 2` and unit `unit + e / 2`. (To the tensor
+// cores these are rows lane / 4 and lane / 4 + 8 of a fragment: which unit is where is ours to say.)
 struct Place {
   int warp, lane;
   int direction, rank;  // rank: of the block in its cluster
@@ -130,7 +125,7 @@ DEVICE Place find_place(const i64* lengths, i64 batch, i64 time) {
   me.rank = block_x() % CLUSTER;
   const int first = block_x() / CLUSTER * ROWS;
   me.row = first + me.lane % 4 * 2;
-  me.unit = me.rank * UNITS + me.warp * 16 + me.lane / 4;
+  me.unit = me.rank * UNITS + me.warp * 16 + me.lane / 4 * 2;
   me.steps = 0;
   for (int row = first; row < first + ROWS; ++row) {
     const int length = length_of(lengths, row, batch, time);
@@ -140,13 +135,11 @@ DEVICE Place find_place(const i64* lengths, i64 batch, i64 time) {
   return me;
 }
 
-DEVICE bool has_unit(const Place& me, int e) {
-  return PADDED == HIDDEN || me.unit + e / 2 * 8 < HIDDEN;
-}
+DEVICE bool has_unit(const Place& me, int k) { return PADDED == HIDDEN || me.unit + k < HIDDEN; }
 
-// Whether the thread's cell e takes part in step t.
-DEVICE bool is_alive(const Place& me, int e, int t) {
-  return t >= 0 && t < me.length[e % 2] && has_unit(me, e);
+// Whether the thread's row j takes part in step t, with one unit at least.
+DEVICE bool is_alive(const Place& me, int j, int t) {
+  return t >= 0 && t < me.length[j] && has_unit(me, 0);
 }
 
 // Step number i in the order of the direction, which in reverse begins at the longest row's end.
@@ -154,14 +147,75 @@ DEVICE int step_at(const Place& me, int i, bool backwards) {
   return backwards ? me.steps - 1 - i : i;
 }
 
-// The number by which step t goes in memory: packed rows are counted from the sequence's beginning.
-DEVICE int row_of(const i64* offsets, int t, i64 time) {
-  return offsets == nullptr || t < 0 || t >= time ? t : static_cast<int>(offsets[t]);
-}
-
 // Offsets in the serial kernels are 32 bits wide: half the registers. The caller sees to it that no
 // array is longer.
 DEVICE int narrow(i64 number) { return static_cast<int>(number); }
+
+// The number by which step t goes in memory: packed rows are counted from the sequence's beginning.
+DEVICE int row_of(const i64* offsets, int t, i64 time) {
+  const bool known = offsets != nullptr && static_cast<u32>(t) < static_cast<u32>(narrow(time));
+  return known ? narrow(offsets[t]) : t;
+}
+
+// A thread's two rows of an array: [step, row of the batch, ...] by strides.
+template <class T>
+struct Rows {
+  T* first[2];
+  int step;
+};
+
+template <class T>
+DEVICE Rows<T> rows_of(T* array, const Place& me, i64 step, i64 batch, i64 offset) {
+  T* first = array + me.row * batch + offset + me.unit;
+  return {{kept_address(first), kept_address(first + batch)}, narrow(step)};
+}
+
+template <class T>
+DEVICE T* at(const Rows<T>& rows, int j, int row) {
+  return rows.first[j] + row * rows.step;
+}
+
+// ---- Two units side by side --------------------------------------------------------------------
+
+constexpr bool PAIRED = HIDDEN % 2 == 0;  // their numbers begin at a multiple of two
+constexpr int WORDS = PAIRED && SIZE == 2 ? 1 : 2;
+constexpr u32 ONE = TYPE == FLOAT16 ? 0x3c00 : TYPE == BFLOAT16 ? 0x3f80 : 0x3f800000;
+
+// A row's numbers of the thread's two units, as they lie in memory.
+struct Two {
+  u32 words[WORDS];
+};
+
+// The number in a word's beginning.
+DEVICE float number_in(u32 word) {
+#if TYPE == FLOAT16 || TYPE == BFLOAT16
+  return read(static_cast<u16>(word));
+#else
+  return as_float(word);
+#endif
+}
+
+DEVICE float read(const Two& two, int k) {
+  return number_in(WORDS == 1 ? two.words[0] >> 16 * k : two.words[k * (WORDS - 1)]);
+}
+
+// What lies at `from`; a unit that there is not keeps what it was.
+DEVICE void load(Two& two, const Place& me, const Number* from) {
+  if (PAIRED) return get_aligned(two.words, from);
+  get_one(two.words[0], from);
+  if (has_unit(me, 1)) get_one(two.words[WORDS - 1], from + 1);
+}
+
+DEVICE void store(Number* to, const Place& me, float first, float second) {
+#if TYPE == FLOAT16 || TYPE == BFLOAT16
+  const u32 words[1] = {to_pair(first, second)};
+#else
+  const u32 words[2] = {as_bits(first), as_bits(second)};
+#endif
+  if (PAIRED) return put_aligned(to, words);
+  put_one(to, written(first));
+  if (has_unit(me, 1)) put_one(to + 1, written(second));
+}
 
 // ---- The product -------------------------------------------------------------------------------
 
@@ -200,7 +254,7 @@ DEVICE void load_fragment(u32 (&words)[4], const Place& me, const Number* weight
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     const int k = tile * TILE + me.lane % 4 * (4 / SIZE) + j / 2 * (TILE / 2);
-    words[j] = word<TRANSPOSED>(weight, gate, me.unit + j % 2 * 8, k);
+    words[j] = word<TRANSPOSED>(weight, gate, me.unit + j % 2, k);
   }
 }
 
@@ -226,11 +280,11 @@ struct Sum {
   float parts[PARTS][4];
 };
 
-DEVICE void clear(Sum& sum) {
+DEVICE void begin(Sum& sum, const float (&with)[4]) {
 #pragma unroll
   for (int part = 0; part < PARTS; ++part)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) sum.parts[part][e] = 0.0f;
+    for (int e = 0; e < 4; ++e) sum.parts[part][e] = part ? 0.0f : with[e];
 }
 
 DEVICE float total(const Sum& sum, int e) {
@@ -242,17 +296,17 @@ DEVICE float total(const Sum& sum, int e) {
 
 DEVICE void add_product(Sum& sum, const u32 (&a)[4], u32 b0, u32 b1) {
 #if TYPE == FLOAT32
-  // Each number is a TF32 number and what is left, itself of about 11 bits. The product of what is
-  // left of both is below float32's rounding.
+  // Each number is a TF32 number and what is left, of 12 bits, of which the tensor cores see 11. The
+  // product of what is left of both is below float32's rounding.
   u32 high[4], low[4];
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     high[j] = to_tf32(a[j]);
-    low[j] = to_tf32(as_bits(as_float(a[j]) - as_float(high[j])));
+    low[j] = as_bits(as_float(a[j]) - as_float(high[j]));
   }
   const u32 high0 = to_tf32(b0), high1 = to_tf32(b1);
-  const u32 low0 = to_tf32(as_bits(as_float(b0) - as_float(high0)));
-  const u32 low1 = to_tf32(as_bits(as_float(b1) - as_float(high1)));
+  const u32 low0 = as_bits(as_float(b0) - as_float(high0));
+  const u32 low1 = as_bits(as_float(b1) - as_float(high1));
   tensor_product(sum.parts[0], high, high0, high1);
   tensor_product(sum.parts[1], high, low0, low1);
   tensor_product(sum.parts[2], low, high0, high1);
@@ -288,10 +342,20 @@ DEVICE void multiply(Sum (&sums)[3], const Weights& weights, const Place& me, u3
   }
 }
 
-// Put the thread's cell e into the rows at `factor`, in every block of the cluster.
-DEVICE void put_factor(const Place& me, u32 factor, int e, float value) {
-  const u32 unit = me.unit + e / 2 * 8, row = me.lane % 4 * 2 + e % 2;
-  put_everywhere(factor + row * ROW + unit * SIZE, as_factor(value));
+// Put the thread's cells of row j into the rows at `factor`, in every block of the cluster.
+DEVICE void put_factor(const Place& me, u32 factor, int j, float first, float second) {
+  const u32 place = factor + (me.lane % 4 * 2 + j) * ROW + me.unit * SIZE;
+#if TYPE == FLOAT16 || TYPE == BFLOAT16
+  const u32 words[1] = {to_pair(first, second)};
+#else
+  const u32 words[2] = {as_factor(first), as_factor(second)};
+#endif
+  put_everywhere(place, words);
+}
+
+DEVICE void barrier() {
+  arrive();
+  wait();
 }
 
 // ---- Forward -----------------------------------------------------------------------------------
@@ -314,25 +378,57 @@ struct Forward {
   i64 time, batch;
 };
 
-// What the inputs give to the gates of the thread's cells at a step.
-DEVICE void load_inputs(Number (&x)[3][4], const Forward& p, const Place& me, int t, int row) {
+// What the inputs give to the gates of the thread's rows at a step, if they take part in it.
+DEVICE void load_inputs(Two (&x)[3][2], const Rows<const Number>& from, const Place& me, int t,
+                        int row) {
 #pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const bool alive = is_alive(me, e, t);
-    const Number* from = p.x_gates + row * narrow(p.x_gates_time) +
-                         (me.row + e % 2) * narrow(p.x_gates_batch) + me.direction * 3 * HIDDEN +
-                         me.unit;
+  for (int j = 0; j < 2; ++j) {
+    if (!is_alive(me, j, t)) continue;
 #pragma unroll
-    for (int gate = 0; gate < 3; ++gate)
-      x[gate][e] = alive ? from[gate * HIDDEN + e / 2 * 8] : Number(0);
+    for (int gate = 0; gate < 3; ++gate) load(x[gate][j], me, at(from, j, row) + gate * HIDDEN);
   }
 }
 
+// What the state of the thread's cells is multiplied with before a step, if they take part in it.
 template <class Arguments>
-DEVICE float load_keep(const Arguments& p, const Place& me, int e, int t) {
-  if (p.keep == nullptr || !is_alive(me, e, t)) return 1.0f;
-  return read(p.keep[t * narrow(p.keep_time) + (me.row + e % 2) * narrow(p.keep_batch) +
-                     (me.unit + e / 2 * 8) * narrow(p.keep_unit)]);
+DEVICE void load_keep(u32 (&keep)[4], const Arguments& p, const Place& me, int t) {
+  if (p.keep == nullptr) return;
+#pragma unroll
+  for (int e = 0; e < 4; ++e)
+    if (is_alive(me, e % 2, t) && has_unit(me, e / 2))
+      get_one(keep[e], p.keep + t * narrow(p.keep_time) + (me.row + e % 2) * narrow(p.keep_batch) +
+                           (me.unit + e / 2) * narrow(p.keep_unit));
+}
+
+// The states that a call begins with, or the gradients of those that it ends with.
+DEVICE void load_states(float (&h)[4], const Number* states, const Place& me, i64 batch) {
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const i64 row = me.row + e % 2, unit = me.unit + e / 2;
+    const bool there = states != nullptr && row < batch && has_unit(me, e / 2);
+    h[e] = there ? read(states[(me.direction * batch + row) * HIDDEN + unit]) : 0.0f;
+  }
+}
+
+DEVICE void store_states(Number* states, const float (&h)[4], const Place& me, i64 batch) {
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const i64 row = me.row + e % 2, unit = me.unit + e / 2;
+    if (states != nullptr && row < batch && has_unit(me, e / 2))
+      states[(me.direction * batch + row) * HIDDEN + unit] = written(h[e]);
+  }
+}
+
+DEVICE void store_gates(const Forward& p, const Place& me, int t, int row, const float (&r)[4],
+                        const float (&z)[4], const float (&n)[4]) {
+  const Rows<Number> to = rows_of(p.gates, me, p.gates_time, p.gates_batch, me.direction * HIDDEN);
+#pragma unroll
+  for (int j = 0; j < 2; ++j) {
+    if (!is_alive(me, j, t)) continue;
+    store(at(to, j, row), me, r[j], r[j + 2]);
+    store(at(to, j, row) + p.gates_gate, me, z[j], z[j + 2]);
+    store(at(to, j, row) + 2 * p.gates_gate, me, n[j], n[j + 2]);
+  }
 }
 
 KERNEL(gru_forward, Forward) {
@@ -341,60 +437,53 @@ KERNEL(gru_forward, Forward) {
   Weights weights;
   load_weights<false>(weights, me, p.weight_hh[me.direction]);
   const Number* bias_hh = p.bias_hh[me.direction];
-  float bias[3][2];
+  float bias[3][4];
 #pragma unroll
   for (int gate = 0; gate < 3; ++gate)
 #pragma unroll
-    for (int j = 0; j < 2; ++j)
-      bias[gate][j] = bias_hh != nullptr && has_unit(me, 2 * j)
-                          ? read(bias_hh[gate * HIDDEN + me.unit + j * 8])
+    for (int e = 0; e < 4; ++e)
+      bias[gate][e] = bias_hh != nullptr && has_unit(me, e / 2)
+                          ? read(bias_hh[gate * HIDDEN + me.unit + e / 2])
                           : 0.0f;
 
 #if CLUSTER > 1
   barrier();  // every block of the cluster has begun, and can be written to
 #endif
   float h[4], kept[4];
+  u32 keep[4] = {ONE, ONE, ONE, ONE};
+  load_states(h, p.h_0, me, p.batch);
+  load_keep(keep, p, me, step_at(me, 0, reverse));
 #pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const i64 row = me.row + e % 2, unit = me.unit + e / 2 * 8;
-    const bool there = p.h_0 != nullptr && row < p.batch && has_unit(me, e);
-    h[e] = there ? read(p.h_0[(me.direction * p.batch + row) * HIDDEN + unit]) : 0.0f;
-    kept[e] = h[e] * load_keep(p, me, e, step_at(me, 0, reverse));
-    put_factor(me, FACTORS, e, kept[e]);
-  }
+  for (int e = 0; e < 4; ++e) kept[e] = h[e] * number_in(keep[e]);
+  load_keep(keep, p, me, step_at(me, 1, reverse));
+#pragma unroll
+  for (int j = 0; j < 2; ++j) put_factor(me, FACTORS, j, kept[j], kept[j + 2]);
+  const Rows<const Number> inputs =
+      rows_of(p.x_gates, me, p.x_gates_time, p.x_gates_batch, me.direction * 3 * HIDDEN);
+  const Rows<Number> output =
+      rows_of(p.output, me, p.output_time, p.output_batch, me.direction * HIDDEN);
   // The row of a step is known a step before its numbers are asked for.
   int this_row = row_of(p.offsets, step_at(me, 0, reverse), p.time);
   int next_row = row_of(p.offsets, step_at(me, 1, reverse), p.time);
-  Number x[3][4];
-  load_inputs(x, p, me, step_at(me, 0, reverse), this_row);
+  Two x[3][2] = {};
+  load_inputs(x, inputs, me, step_at(me, 0, reverse), this_row);
   barrier();
 
 #pragma unroll 1
   for (int i = 0; i < me.steps; ++i) {
     const int t = step_at(me, i, reverse), next = step_at(me, i + 1, reverse);
     const u32 now = FACTORS + (i & 1) * FACTOR, then = FACTORS + ((i + 1) & 1) * FACTOR;
-    float x_gate[3][4], keep_next[4];
-#pragma unroll
-    for (int gate = 0; gate < 3; ++gate)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) x_gate[gate][e] = read(x[gate][e]);
-    // In flight while the products are made.
-    load_inputs(x, p, me, next, next_row);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) keep_next[e] = load_keep(p, me, e, next);
-
     Sum sums[3];
 #pragma unroll
-    for (int gate = 0; gate < 3; ++gate) clear(sums[gate]);
+    for (int gate = 0; gate < 3; ++gate) begin(sums[gate], bias[gate]);
+    float r[4], z[4], n[4];
 #if RESET_BEFORE
     multiply<0, 2>(sums, weights, me, now, 0);
-    float r[4];
     const u32 reset = FACTORS + 2 * FACTOR;
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      r[e] = sigmoid(x_gate[0][e] + (total(sums[0], e) + bias[0][e / 2]));
-      put_factor(me, reset, e, r[e] * kept[e]);
-    }
+    for (int e = 0; e < 4; ++e) r[e] = sigmoid(read(x[0][e % 2], e / 2) + total(sums[0], e));
+#pragma unroll
+    for (int j = 0; j < 2; ++j) put_factor(me, reset, j, r[j] * kept[j], r[j + 2] * kept[j + 2]);
     barrier();
     multiply<2, 3>(sums, weights, me, reset, 0);
 #else
@@ -403,44 +492,30 @@ KERNEL(gru_forward, Forward) {
 
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const float h_n = total(sums[2], e) + bias[2][e / 2];
-      const float z = sigmoid(x_gate[1][e] + (total(sums[1], e) + bias[1][e / 2]));
+      z[e] = sigmoid(read(x[1][e % 2], e / 2) + total(sums[1], e));
 #if RESET_BEFORE
-      const float n = hyperbolic_tangent(x_gate[2][e] + h_n);
+      n[e] = hyperbolic_tangent(read(x[2][e % 2], e / 2) + total(sums[2], e));
 #else
-      float r[4];
-      r[e] = sigmoid(x_gate[0][e] + (total(sums[0], e) + bias[0][e / 2]));
-      const float n = hyperbolic_tangent(x_gate[2][e] + r[e] * h_n);
+      r[e] = sigmoid(read(x[0][e % 2], e / 2) + total(sums[0], e));
+      n[e] = hyperbolic_tangent(read(x[2][e % 2], e / 2) + r[e] * total(sums[2], e));
 #endif
-      const bool alive = is_alive(me, e, t);
-      if (alive) h[e] = n + z * (kept[e] - n);
-      kept[e] = h[e] * keep_next[e];
-      put_factor(me, then, e, kept[e]);
-      if (alive) {
-        const int cell = me.direction * HIDDEN + me.unit, row = me.row + e % 2;
-        Number* output =
-            p.output + this_row * narrow(p.output_time) + row * narrow(p.output_batch) + cell;
-        output[e / 2 * 8] = written(h[e]);
-        if (p.gates != nullptr) {
-          Number* gates = p.gates + this_row * narrow(p.gates_time) + row * narrow(p.gates_batch) +
-                          cell + e / 2 * 8;
-          gates[0] = written(r[e]);
-          gates[narrow(p.gates_gate)] = written(z);
-          gates[2 * narrow(p.gates_gate)] = written(n);
-        }
-      }
+      if (is_alive(me, e % 2, t)) h[e] = n[e] + z[e] * (kept[e] - n[e]);
+      kept[e] = h[e] * number_in(keep[e]);
     }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) put_factor(me, then, j, kept[j], kept[j + 2]);
+    arrive();
+#pragma unroll
+    for (int j = 0; j < 2; ++j)
+      if (is_alive(me, j, t)) store(at(output, j, this_row), me, h[j], h[j + 2]);
+    if (p.gates != nullptr) store_gates(p, me, t, this_row, r, z, n);
+    load_inputs(x, inputs, me, next, next_row);
+    load_keep(keep, p, me, step_at(me, i + 2, reverse));
     this_row = next_row;
     next_row = row_of(p.offsets, step_at(me, i + 2, reverse), p.time);
-    barrier();
+    wait();
   }
-
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const i64 row = me.row + e % 2, unit = me.unit + e / 2 * 8;
-    if (row < p.batch && has_unit(me, e))
-      p.h_n[(me.direction * p.batch + row) * HIDDEN + unit] = written(h[e]);
-  }
+  store_states(p.h_n, h, me, p.batch);
 }
 
 // ---- Backward ----------------------------------------------------------------------------------
@@ -480,141 +555,151 @@ struct Backward {
   i64 rows, row_step;  // rows in all, and of a step: batch, or 1 where rows are packed
 };
 
+// What a step wants of global memory: its coefficients, and the gradient of its output.
 struct Inflow {
-  Number c[4][4];  // r, z, h, share of the old state; of each cell
-  Number d_output[4];
+  Two c[COEFFICIENTS][2];
+  Two d_output[2];
 };
 
-// Where the unit of the thread's cell 0 or 1 lies in an array [direction, row, hidden].
-DEVICE int cell_of(const Backward& p, const Place& me, int e, int row) {
-  return (me.direction * narrow(p.rows) + row * narrow(p.row_step) + me.row + e % 2) * HIDDEN +
-         me.unit;
-}
-
-DEVICE const Number* coefficients_of(const Backward& p, const Place& me, int e, int row) {
-  return p.coefficients + cell_of(p, me, e, row) * COEFFICIENTS - me.unit * (COEFFICIENTS - 1);
-}
-
-DEVICE void load_inflow(Inflow& in, const Backward& p, const Place& me, int t, int row) {
+// The coefficients FIRST and further, before LAST, of the thread's rows that take part in a step.
+template <int FIRST, int LAST>
+DEVICE void load_coefficients(Inflow& in, const Rows<const Number>& from, const Place& me, int t,
+                              int row) {
 #pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const bool alive = is_alive(me, e, t);
-    const Number* from = coefficients_of(p, me, e, row);
+  for (int j = 0; j < 2; ++j) {
+    if (!is_alive(me, j, t)) continue;
 #pragma unroll
-    for (int c = 0; c < 4; ++c) in.c[c][e] = alive ? from[(c + 1) * HIDDEN + e / 2 * 8] : Number(0);
-    const Number* d_output = p.d_output + row * narrow(p.d_output_time) +
-                             (me.row + e % 2) * narrow(p.d_output_batch) + me.direction * HIDDEN +
-                             me.unit;
-    in.d_output[e] = alive && p.d_output != nullptr ? d_output[e / 2 * 8] : Number(0);
+    for (int c = FIRST; c < LAST; ++c) load(in.c[c][j], me, at(from, j, row) + c * HIDDEN);
   }
 }
 
-#if RESET_BEFORE
-DEVICE void load_candidate(Number (&c_n)[4], const Backward& p, const Place& me, int t, int row) {
+DEVICE void load_gradients(Inflow& in, const Backward& p, const Rows<const Number>& from,
+                           const Place& me, int t, int row) {
+  if (p.d_output == nullptr) return;
 #pragma unroll
-  for (int e = 0; e < 4; ++e)
-    c_n[e] = is_alive(me, e, t) ? coefficients_of(p, me, e, row)[e / 2 * 8] : Number(0);
+  for (int j = 0; j < 2; ++j)
+    if (is_alive(me, j, t)) load(in.d_output[j], me, at(from, j, row));
 }
-#endif
+
+// Into an array [direction, row, hidden].
+DEVICE void store_rows(Number* array, const Backward& p, const Place& me, int t, int row,
+                       const float (&values)[4]) {
+  const Rows<Number> to =
+      rows_of(array, me, p.row_step * HIDDEN, HIDDEN, me.direction * p.rows * HIDDEN);
+#pragma unroll
+  for (int j = 0; j < 2; ++j)
+    if (is_alive(me, j, t)) store(at(to, j, row), me, values[j], values[j + 2]);
+}
 
 KERNEL(gru_backward, Backward) {
+  constexpr int FIRST = RESET_BEFORE ? C_N : C_R;
   const Place me = find_place(p.lengths, p.batch, p.time);
   const bool forth = me.direction == 1;  // against the order of the forward pass
   Weights weights;
   load_weights<true>(weights, me, p.weight_hh[me.direction]);
   float d_h[4];
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const i64 row = me.row + e % 2, unit = me.unit + e / 2 * 8;
-    const bool there = p.d_h_n != nullptr && row < p.batch && has_unit(me, e);
-    d_h[e] = there ? read(p.d_h_n[(me.direction * p.batch + row) * HIDDEN + unit]) : 0.0f;
-  }
+  load_states(d_h, p.d_h_n, me, p.batch);
+  const i64 first = me.direction * p.rows * HIDDEN;
+  const Rows<const Number> coefficients =
+      rows_of(p.coefficients, me, p.row_step * COEFFICIENTS * HIDDEN, COEFFICIENTS * HIDDEN,
+              first * COEFFICIENTS);
+  const Rows<const Number> d_outputs =
+      rows_of(p.d_output, me, p.d_output_time, p.d_output_batch, me.direction * HIDDEN);
   int this_row = row_of(p.offsets, step_at(me, 0, !forth), p.time);
   int next_row = row_of(p.offsets, step_at(me, 1, !forth), p.time);
-  Inflow inflow;
-  load_inflow(inflow, p, me, step_at(me, 0, !forth), this_row);
-#if RESET_BEFORE
-  Number c_n[4];
-  load_candidate(c_n, p, me, step_at(me, 0, !forth), this_row);
-#endif
+  u32 keep[4] = {ONE, ONE, ONE, ONE};
+  load_keep(keep, p, me, step_at(me, 0, !forth));
+  Inflow in = {};
+  load_coefficients<FIRST, COEFFICIENTS>(in, coefficients, me, step_at(me, 0, !forth), this_row);
+  load_gradients(in, p, d_outputs, me, step_at(me, 0, !forth), this_row);
   if (CLUSTER > 1 || TILES > HELD) barrier();  // the fragments in shared memory are there
 
 #pragma unroll 1
   for (int i = 0; i < me.steps; ++i) {
     const int t = step_at(me, i, !forth), next = step_at(me, i + 1, !forth);
     const u32 now = FACTORS + (i & 1) * 3 * FACTOR;
-    float d_state[4], c[4][4], keep[4];
+    float d_state[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const bool alive = is_alive(me, e, t);
+    for (int j = 0; j < 2; ++j) {
+      // Of a row that takes no part these are any numbers: a product's rows know nothing of each
+      // other, and of such a row nothing is kept.
+      float c[COEFFICIENTS][2];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) c[j][e] = read(inflow.c[j][e]);
-      d_state[e] = alive ? d_h[e] + read(inflow.d_output[e]) : 0.0f;
-      keep[e] = load_keep(p, me, e, t);
+      for (int k = 0; k < 2; ++k) {
+        d_state[j + 2 * k] = d_h[j + 2 * k] + read(in.d_output[j], k);
+#pragma unroll
+        for (int g = FIRST; g < C_OLD; ++g) c[g][k] = read(in.c[g][j], k) * d_state[j + 2 * k];
+      }
 #if RESET_BEFORE
-      put_factor(me, now + 2 * FACTOR, e, read(c_n[e]) * d_state[e]);
-      put_factor(me, now + FACTOR, e, c[1][e] * d_state[e]);
+      put_factor(me, now + 2 * FACTOR, j, c[C_N][0], c[C_N][1]);
+      put_factor(me, now + FACTOR, j, c[C_Z][0], c[C_Z][1]);
 #else
 #pragma unroll
       for (int gate = 0; gate < 3; ++gate)
-        put_factor(me, now + gate * FACTOR, e, c[gate][e] * d_state[e]);
+        put_factor(me, now + gate * FACTOR, j, c[C_R + gate][0], c[C_R + gate][1]);
 #endif
-      if (alive) p.d_state[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_state[e]);
     }
-    load_inflow(inflow, p, me, next, next_row);
+    arrive();
+    store_rows(p.d_state, p, me, t, this_row, d_state);
 #if RESET_BEFORE
-    load_candidate(c_n, p, me, next, next_row);
+    load_coefficients<C_N, C_R>(in, coefficients, me, next, next_row);
+    load_coefficients<C_Z, C_H>(in, coefficients, me, next, next_row);
+#else
+    load_coefficients<C_R, C_OLD>(in, coefficients, me, next, next_row);
 #endif
-    barrier();
+    load_gradients(in, p, d_outputs, me, next, next_row);
+    wait();
 
+    const float nothing[4] = {};
     Sum sums[3];
 #pragma unroll
-    for (int gate = 0; gate < 3; ++gate) clear(sums[gate]);
+    for (int gate = 0; gate < 3; ++gate) begin(sums[gate], nothing);
     float d_kept[4];
 #if RESET_BEFORE
     multiply<1, 3>(sums, weights, me, now, FACTOR);
     float d_reset[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      d_reset[e] = total(sums[2], e);
-      put_factor(me, now, e, c[0][e] * d_reset[e]);
-    }
+    for (int e = 0; e < 4; ++e) d_reset[e] = total(sums[2], e);
+#pragma unroll
+    for (int j = 0; j < 2; ++j)
+      put_factor(me, now, j, read(in.c[C_R][j], 0) * d_reset[j],
+                 read(in.c[C_R][j], 1) * d_reset[j + 2]);
     barrier();
     multiply<0, 1>(sums, weights, me, now, FACTOR);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      d_kept[e] =
-          c[3][e] * d_state[e] + c[2][e] * d_reset[e] + (total(sums[0], e) + total(sums[1], e));
-      if (is_alive(me, e, t))
-        p.d_reset[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_reset[e]);
-    }
+    for (int e = 0; e < 4; ++e)
+      d_kept[e] = read(in.c[C_OLD][e % 2], e / 2) * d_state[e] +
+                  read(in.c[C_H][e % 2], e / 2) * d_reset[e] +
+                  (total(sums[0], e) + total(sums[1], e));
 #else
     multiply<0, 3>(sums, weights, me, now, FACTOR);
 #pragma unroll
     for (int e = 0; e < 4; ++e)
-      d_kept[e] =
-          c[3][e] * d_state[e] + (total(sums[0], e) + total(sums[1], e) + total(sums[2], e));
+      d_kept[e] = read(in.c[C_OLD][e % 2], e / 2) * d_state[e] +
+                  (total(sums[0], e) + total(sums[1], e) + total(sums[2], e));
 #endif
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      if (!is_alive(me, e, t)) continue;
-      d_h[e] = keep[e] * d_kept[e];
-      if (p.d_kept != nullptr)
-        p.d_kept[cell_of(p, me, e, this_row) + e / 2 * 8] = written(d_kept[e]);
+    for (int j = 0; j < 2; ++j) {
+      if (!is_alive(me, j, t)) continue;
+      d_h[j] = number_in(keep[j]) * d_kept[j];
+      d_h[j + 2] = number_in(keep[j + 2]) * d_kept[j + 2];
     }
+    load_keep(keep, p, me, next);
+#if RESET_BEFORE
+    load_coefficients<C_R, C_Z>(in, coefficients, me, next, next_row);
+    load_coefficients<C_H, COEFFICIENTS>(in, coefficients, me, next, next_row);
+    store_rows(p.d_reset, p, me, t, this_row, d_reset);
+#else
+    load_coefficients<C_OLD, COEFFICIENTS>(in, coefficients, me, next, next_row);
+#endif
+    if (p.d_kept != nullptr) store_rows(p.d_kept, p, me, t, this_row, d_kept);
     this_row = next_row;
     next_row = row_of(p.offsets, step_at(me, i + 2, !forth), p.time);
   }
 #if CLUSTER > 1
   barrier();  // no block leaves while another may still write to it
 #endif
-
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const i64 row = me.row + e % 2, unit = me.unit + e / 2 * 8;
-    if (p.d_h_0 != nullptr && row < p.batch && has_unit(me, e))
-      p.d_h_0[(me.direction * p.batch + row) * HIDDEN + unit] = written(d_h[e]);
-  }
+  store_states(p.d_h_0, d_h, me, p.batch);
 }
 
 // ---- Passes over all steps at once -------------------------------------------------------------
