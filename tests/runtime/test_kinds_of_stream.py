@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
@@ -14,6 +16,7 @@ from language_cases import TEXT, small_model
 from tidegate.classify import GRUClassifier, GRURegressor
 from tidegate.errors import InputError
 from tidegate.runtime import load
+from tidegate.runtime._forecast_stream import _Tail
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,56 @@ def test_a_time_stamp_out_of_place_changes_nothing(forecaster, stamps, sentence)
     assert stream.steps == there.steps == 2
 
 
+def test_many_steps_in_a_call_are_forecast_as_one_by_one(forecaster):
+    y = np.stack([seasonal_series(k, 5) for k in range(2)], 1)
+    one, many = forecaster.stream(2), forecaster.stream(2)
+    np.testing.assert_array_equal(many.run(y), [one.step(row) for row in y])
+    assert many.to_bytes() == one.to_bytes()
+    assert many.run(y[:0]).shape == (0, 2, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda s: s.step([1.0]), r"values must have shape \(2,\), not \(1,\)"),
+        (lambda s: s.step([1.0, np.inf]), "values has inf among them"),
+        (lambda s: s.step([1.0, 2.0], ["2024-01-01"]), r"times must have shape \(2,\)"),
+        (lambda s: s.from_bytes(s.model.stream(3).to_bytes()), "of 3 rows, and the stream has 2"),
+        (lambda s: s.model.stream(0), "batch must be at least 1, got 0"),
+    ],
+)
+def test_what_does_not_fit_a_stream_of_forecasts_is_named(call, sentence, forecaster):
+    with pytest.raises(ValueError, match=sentence):
+        call(forecaster.stream(2))
+
+
+@given(most=st.integers(1, 9), sizes=st.lists(st.integers(0, 20), max_size=12), names=st.booleans())
+def test_the_last_of_many_entries_are_kept(most, sizes, names):
+    every = np.arange(sum(sizes))
+    every = every.astype(str) if names else every.astype(float)  # longer names come later
+    tail = _Tail(most, every[:0])
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        tail.add(every[end - size : end])
+        np.testing.assert_array_equal(tail.entries, every[max(0, end - most) : end])
+
+
+def test_a_classifier_of_texts_reads_a_character_at_a_time(tmp_path):
+    texts, labels = ["abc" * n for n in range(1, 13)], ["a", "b"] * 6
+    model = GRUClassifier(hidden_size=4, steps=4, bidirectional=False).fit(texts, labels)
+    model.save(tmp_path / "c")
+    model = load(tmp_path / "c")
+    stream, rows = model.stream(), model.stream(2)
+    for end, character in enumerate("abz", 1):  # the last was not there in training
+        answer = stream.step(character)
+        np.testing.assert_allclose(answer, model.probabilities(["abz"[:end]])[0], atol=1e-6)
+        np.testing.assert_allclose(rows.step([character, "c"])[0], answer, atol=1e-6)
+    np.testing.assert_array_equal(model.stream().run("abz")[-1], answer)
+    assert model.stream().run("").shape == (0, 2)
+    for wrong in ("ab", ["a", "b"], 3):
+        with pytest.raises(InputError, match=r"one character a row|x must have shape \(1,\)"):
+            stream.step(wrong)
+
+
 def test_what_the_model_has_not_learnt_from_changes_nothing(tmp_path):
     df = small_panel().assign(p=np.arange(len(small_panel())) % 7.0, c="x")
     small_forecaster(past_cols=("p", "c"), steps=2).fit(df).save(tmp_path / "m")
@@ -139,13 +192,13 @@ def test_what_the_model_has_not_learnt_from_changes_nothing(tmp_path):
     stream.step([1.0], covariates=right)
     there = load(tmp_path / "m").stream()
     there.from_bytes(stream.to_bytes())
-    for values, given, sentence in (
+    for values, covariates, sentence in (
         (["a"], right, "values must be numbers, one a row"),
         ([2.0], right | {"p": ("static", [1.0])}, "'p' must be 'past', as in training, not 'stat"),
         ([2.0], right | {"p": ("past", ["x"])}, "covariate 'p' must be numbers, as in training"),
     ):
         with pytest.raises(InputError, match=sentence):
-            stream.step(values, covariates=given)
+            stream.step(values, covariates=covariates)
     np.testing.assert_array_equal(
         stream.step([3.0], covariates=right), there.step([3.0], covariates=right)
     )

@@ -26,6 +26,7 @@ def everything(dtype=np.float32, seed=0) -> Stack:
     """Two directions, another layer, a head, and a connection around them."""
     return Stack(
         [
+            layer_norm(seed, 5, dtype),
             gru_layer(seed, 5, 6, dtype, directions=2),
             layer_norm(seed, 12, dtype),
             gru_layer(seed, 12, 7, dtype, "before", reverse=True),

@@ -148,7 +148,7 @@ class AnswerStream:
         """One step as the network reads it, and whether it came without the axis of rows."""
         reader = self.model.reader
         if isinstance(reader, TextReader):
-            characters = [x] if isinstance(x, str) else list(np.asarray(x).tolist())
+            characters = [x] if isinstance(x, str) else np.atleast_1d(x).tolist()
             if not all(isinstance(each, str) and len(each) == 1 for each in characters):
                 raise InputError("x must be one character a row")
             _require_rows((len(characters),), (self.batch,))
