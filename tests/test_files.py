@@ -141,6 +141,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused_early(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_an_address_is_no_folder_to_write_into(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://bucket/out", Path("s3://bucket/out")):
+        with pytest.raises(InputError, match="s3://bucket/out is an address: name a folder"):
+            require_writable(address)
+        with pytest.raises(InputError, match="s3://bucket/out is an address"), staged(address):
+            pass
+    assert not os.listdir(tmp_path)
+
+
 def test_a_folder_that_takes_no_file_is_refused_early():
     proc = Path("/proc")
     if not proc.is_dir():

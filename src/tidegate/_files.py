@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -73,6 +74,7 @@ def staged(folder: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     folder = Path(folder)
+    _refuse_address(folder)
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,7 @@ def require_writable(folder: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     folder = Path(folder)
+    _refuse_address(folder)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise InputError(f"cannot write into {folder}: {there} is a file, not a folder")
@@ -114,6 +117,14 @@ def require_writable(folder: str | Path) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=_PREFIX, dir=there))
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror}") from None
+
+
+def _refuse_address(folder: Path) -> None:
+    """See that nothing is written into a folder called `s3:` instead."""
+    scheme, *others = folder.parts or ("",)
+    if others and re.fullmatch(r"[a-z][a-z0-9+.-]+:", scheme) and not Path(scheme).exists():
+        address = f"{scheme}//{'/'.join(others)}"
+        raise InputError(f"{address} is an address: name a folder, and copy from there")
 
 
 def _publish(part: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from .._files import require_writable
 from ..errors import InputError
 from ._folder_out import Job, Scored
 from ._ray_lots import lots_of_dataset
@@ -302,6 +303,7 @@ def _for_all(place: str | os.PathLike[str]) -> str:
 def _kept(checkpoint: str | os.PathLike[str] | None, resume: bool) -> Iterator[Path | None]:
     """Where the state of a fit is kept: on a single machine always."""
     if checkpoint is not None:
+        require_writable(Path(checkpoint).parent)
         path = Path(checkpoint).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(f"{path.name}.*") if not resume else ():
