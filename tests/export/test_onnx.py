@@ -211,6 +211,121 @@ WRONG = [
 ]
 
 
+def whole(*numbers):
+    return np.array(numbers, np.int64)
+
+
+def filled(value):
+    return numpy_helper.from_array(np.float32([value]))
+
+
+# Nodes that work W out, and what the file holds in its place.
+N = helper.make_node
+FOLDED = {
+    "slice": (
+        [N("Slice", ["a", "start", "end", "axis", "step"], ["W"])],
+        lambda w: {
+            "a": np.concatenate([w, w], 1)[:, ::-1],
+            **{"start": whole(-1), "end": whole(-13), "axis": whole(1), "step": whole(-1)},
+        },
+    ),
+    "slice of two axes": (
+        [N("Slice", ["a", "start", "end", "axis"], ["W"])],
+        lambda w: {
+            "a": np.pad(w, ((0, 0), (1, 2), (0, 1))),
+            **{"start": whole(1, 0), "end": whole(13, 3), "axis": whole(1, -1)},
+        },
+    ),
+    "split": (
+        [N("Split", ["a"], ["_", "W"], axis=1)],
+        lambda w: {"a": np.concatenate([0 * w, w], 1)},
+    ),
+    "split by sizes": (
+        [N("Split", ["a", "sizes"], ["W", "_"], axis=-2)],
+        lambda w: {"a": np.concatenate([w, w[:, :3]], 1), "sizes": whole(12, 3)},
+    ),
+    "gather": (
+        [N("Gather", ["a", "rows"], ["W"], axis=1)],
+        lambda w: {"a": w[:, ::-1], "rows": whole(*range(11, -1, -1))},
+    ),
+    "gather from the end": (
+        [N("Gather", ["a", "row"], ["W"])],
+        lambda w: {"a": np.stack([0 * w, w]), "row": np.array(-1)},
+    ),
+    "squeeze": ([N("Squeeze", ["a", "axis"], ["W"])], lambda w: {"a": w[None], "axis": whole(0)}),
+    "unsqueeze": (
+        [N("Unsqueeze", ["a", "axis"], ["W"])],
+        lambda w: {"a": w[0], "axis": whole(-3)},
+    ),
+    "transpose": ([N("Transpose", ["a"], ["W"])], lambda w: {"a": w.T}),
+    "reshape": (
+        [N("Reshape", ["a", "shape"], ["W"])],
+        lambda w: {"a": w.reshape(1, 36), "shape": whole(0, 12, -1)},
+    ),
+    "cast": ([N("Cast", ["a"], ["W"], to=1)], lambda w: {"a": w.astype(np.float64)}),
+    "negative": ([N("Neg", ["a"], ["W"])], lambda w: {"a": -w}),
+    "product": ([N("Mul", ["a", "b"], ["W"])], lambda w: {"a": w / 4, "b": np.float32(4)}),
+    "quotient": (
+        [N("Div", ["a", "b"], ["W"])],
+        lambda w: {"a": w * 4, "b": np.full((12, 1), 4, np.float32)},
+    ),
+    "difference": (
+        [N("Sub", ["a", "b"], ["W"])],
+        lambda w: {"a": w + 1, "b": np.ones(3, np.float32)},
+    ),
+    "concatenation": (
+        [N("Concat", ["a", "b"], ["W"], axis=-1)],
+        lambda w: {"a": w[..., :1], "b": w[..., 1:]},
+    ),
+    "expansion": (
+        [N("Expand", ["a", "shape"], ["W"])],
+        lambda w: {"a": w[:, :1], "shape": whole(1, 12, 1)},
+    ),
+    "tiles": (
+        [N("Tile", ["a", "times"], ["W"])],
+        lambda w: {"a": w[:, :6], "times": whole(1, 2, 1)},
+    ),
+    "one number": (
+        [N("Shape", ["a"], ["shape"]), N("ConstantOfShape", ["shape"], ["W"], value=filled(0.25))],
+        lambda w: {"a": w},
+    ),
+    "quotient of sizes": (
+        [N("Div", ["a", "b"], ["shape"]), N("ConstantOfShape", ["shape"], ["W"])],
+        lambda w: {"a": whole(2, 24, 6), "b": whole(2)},
+    ),
+    "product over an axis": (
+        [
+            N("ReduceProd", ["a"], ["shape"], axes=[1], keepdims=0),
+            N("ConstantOfShape", ["shape"], ["W"], value=filled(0.5)),
+        ],
+        lambda w: {"a": np.array([[1, 1], [3, 4], [1, 3]])},
+    ),
+    "constants": (
+        [
+            N("Constant", [], ["shape"], value_ints=[1, 12, 3]),
+            N("Constant", [], ["a"], value_floats=[0.1] * 36),
+            N("Reshape", ["a", "shape"], ["W"]),
+        ],
+        lambda w: {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_weights_are_worked_out_as_onnx_runtime_does(name):
+    nodes, held = FOLDED[name]
+    proto, feeds = node_model(3, 5, 2, 3, 4, "forward", "after", lengths=False, start=False)
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    given = held(numpy_helper.to_array(weights.pop("W")))
+    made = [numpy_helper.from_array(np.array(a, order="C"), key) for key, a in given.items()]
+    every = [*nodes, *proto.graph.node], [*weights.values(), *made]
+    for field, entries in zip((proto.graph.node, proto.graph.initializer), every, strict=True):
+        del field[:]
+        field.extend(entries)
+    for ours, theirs in zip(from_onnx_model(proto).run(feeds), run(proto, feeds), strict=True):
+        assert_matches(ours, theirs)
+
+
 @pytest.mark.parametrize(("change", "message"), WRONG)
 def test_a_graph_that_no_stack_computes_is_refused(change, message):
     with pytest.raises(InputError, match=message):

@@ -82,6 +82,11 @@ def parse_json(data: bytes | str, name: object) -> Any:
         raise InputError(f"{name} is not JSON: {error}") from None
 
 
+def as_real(array: np.ndarray) -> np.ndarray:
+    """Weights in float32 or float64, as the layers take them."""
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
 def read_npy(data: io.BytesIO, name: object) -> np.ndarray:
     """The next array of a stream of NumPy's; never a pickle.
 

@@ -17,7 +17,7 @@ from .._files import replacing
 from ..errors import InputError
 from ..runtime import GRU, Model, Stack
 from ..weights import GRUWeights, NgGRU
-from ._bounded import read_bytes, read_npy, read_zip
+from ._bounded import as_real, read_bytes, read_npy, read_zip
 
 Array = np.ndarray
 Arrays = Mapping[str, Array]
@@ -199,11 +199,7 @@ def _arrays(path: Path) -> dict[str, Array]:
             name.removesuffix(".npy"): read_npy(io.BytesIO(held), f"{path}: {name}")
             for name, held in files.items()
         }
-    return {name.replace(".", "/"): _real(array) for name, array in arrays.items()}
-
-
-def _real(array: Array) -> Array:
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+    return {name.replace(".", "/"): as_real(array) for name, array in arrays.items()}
 
 
 def _cells(arrays: Arrays, path: Path, layout: str | None) -> Sequence[Arrays]:
@@ -256,7 +252,7 @@ def _equinox_cells(data: io.BytesIO, path: Path) -> Sequence[Arrays]:
     """Leaves in the order of the fields: two matrices, and two biases if there are any."""
     leaves: list[Array] = []
     while data.tell() < len(data.getbuffer()):
-        leaves.append(_real(read_npy(data, path)))
+        leaves.append(as_real(read_npy(data, path)))
     cells: list[dict[str, Array]] = []
     for leaf in leaves:
         if leaf.ndim == 2 and (not cells or len(cells[-1]) != 1):

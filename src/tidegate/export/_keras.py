@@ -33,7 +33,7 @@ from ..runtime import (
     Stack,
 )
 from ..weights import GRUWeights, from_keras, to_keras
-from ._bounded import parse_json, read_bytes, read_zip
+from ._bounded import as_real, parse_json, read_bytes, read_zip
 from ._hdf5 import HDF5File, Tree, write_hdf5
 
 Array = np.ndarray
@@ -248,7 +248,7 @@ class _Reader:
         if set(by_last) != set(keys):
             found = ", ".join(sorted(arrays)) or "none"
             self._refuse(config["name"], f"needs the arrays {', '.join(names)}; found: {found}")
-        return [_real(by_last[key]) for key in keys]
+        return [as_real(by_last[key]) for key in keys]
 
     def dense(self, config: Config, arrays: Mapping[str, Array]) -> list[Layer]:
         kernel, *bias = self._parts(config, arrays, ("kernel", "bias"), config["use_bias"])
@@ -367,10 +367,6 @@ def _snake(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _real(array: Array) -> Array:
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def write_keras(model: Model, path: str | os.PathLike[str]) -> None:

@@ -124,8 +124,8 @@ def unsqueezed(node: Node, rank: int, given: Array | None) -> list[int]:
 def _split(node: Node, x: Array, split: Array | None = None) -> list[Array]:
     axis = node.attributes.get("axis", 0)
     sizes = _whole(node, "split", split)
-    if sizes is None:
-        return np.array_split(x, len(node.outputs), axis)
+    if sizes is None:  # equal, but for a smaller last one
+        sizes = [-(-x.shape[axis] // len(node.outputs))] * len(node.outputs)
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
 
@@ -163,6 +163,12 @@ def _tile(node: Node, x: Array, repeats: Array) -> Array:
     return np.tile(x, repeats)
 
 
+def _reduce_prod(node: Node, x: Array, axes: Array | None = None) -> Array:
+    which = _whole(node, "axes", axes)
+    keepdims = bool(node.attributes.get("keepdims", 1))
+    return np.prod(x, None if which is None else tuple(which), keepdims=keepdims)
+
+
 _FOLDED: dict[str, Callable[..., Array | list[Array]]] = {
     "Constant": _constant,
     "Identity": lambda node, x: x,
@@ -187,7 +193,7 @@ _FOLDED: dict[str, Callable[..., Array | list[Array]]] = {
     "Add": _arithmetic(np.add),
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),
-    "ReduceProd": lambda node, x: np.prod(x, keepdims=bool(node.attributes.get("keepdims", 1))),
+    "ReduceProd": _reduce_prod,
     "Div": _arithmetic(lambda a, b: a // b if a.dtype.kind in "iu" else a / b),
 }
 

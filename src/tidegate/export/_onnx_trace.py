@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..runtime import GRU, Activation, AddInput, Embedding, Last, LayerNorm, Linear
 from ..weights import from_onnx
+from ._bounded import as_real
 from ._onnx_file import GraphFile, Node
 from ._onnx_fold import filled, fold, fold_sizes, slices, squeezed, unsqueezed
 from ._onnx_values import (
@@ -206,7 +207,7 @@ class Tracer:
         if axis != 0 or table.ndim != 2 or data.layers or not data.integer:
             self._refuse(node, "looks up something else than rows of a table by an input")
         axes = (*data.axes, Axis("features", table.shape[1]))
-        return replace(data, axes=axes, layers=(Embedding(_real(table)),), integer=False)
+        return replace(data, axes=axes, layers=(Embedding(as_real(table)),), integer=False)
 
     def _pick(self, node: Node, value: Value | None, axis: int, index: int) -> Value:
         """One entry of an axis, which goes away."""
@@ -321,7 +322,7 @@ class Tracer:
             self._refuse(
                 node, f"multiplies {data.sizes} by a matrix for {weight.shape[1]} features"
             )
-        return data.then(Linear(_real(weight), bias), weight.shape[0])
+        return data.then(Linear(as_real(weight), bias), weight.shape[0])
 
     def gemm(self, node: Node, inputs: list[Value | None]) -> Value:
         data = self._whole(node, inputs[0])
@@ -343,7 +344,7 @@ class Tracer:
             self._refuse(node, "adds numbers to what does not come from a product")
         if bias.size not in (1, len(layer.weight)) or bias.size != max(bias.shape, default=1):
             self._refuse(node, f"adds a bias of shape {bias.shape} to {len(layer.weight)} features")
-        whole = np.broadcast_to(_real(bias).reshape(-1), len(layer.weight)).copy()
+        whole = np.broadcast_to(as_real(bias).reshape(-1), len(layer.weight)).copy()
         return replace(data, layers=(*data.layers[:-1], replace(layer, bias=whole)))
 
     def add(self, node: Node, inputs: list[Value | None]) -> Value:
@@ -394,7 +395,7 @@ class Tracer:
         axis = node.attributes.get("axis", -1)
         if axis % len(data.axes) != len(data.axes) - 1 or arrays[0] is None:
             self._refuse(node, "normalises something else than the features")
-        weight, bias = (*(a if a is None else _real(a) for a in arrays), None)[:2]
+        weight, bias = (*(a if a is None else as_real(a) for a in arrays), None)[:2]
         size, eps = data.axes[-1].size, node.attributes.get("epsilon", 1e-5)
         if not isinstance(size, int):
             self._refuse(node, "normalises features whose number is not fixed")
@@ -425,7 +426,9 @@ class Tracer:
 
     def _gru_layer(self, node: Node, *weights: Value | None) -> GRU:
         self._check_options(node)
-        arrays = [_real(value.array) if isinstance(value, Constant) else None for value in weights]
+        arrays = [
+            as_real(value.array) if isinstance(value, Constant) else None for value in weights
+        ]
         if any(not isinstance(value, Constant | None) for value in weights):
             self._refuse(node, "has weights that are not in the file")
         w, r, b = arrays
@@ -553,8 +556,3 @@ def _loose(data: Data) -> Size:
 
 def _reaches(end: int, size: Size) -> bool:
     return end > 2**30 or end == size
-
-
-def _real(array: Array) -> Array:
-    """Weights in float32 or float64."""
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

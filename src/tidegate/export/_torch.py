@@ -30,7 +30,7 @@ from ..runtime import (
     Stack,
 )
 from ..weights import GRUWeights
-from ._bounded import read_bytes
+from ._bounded import as_real, read_bytes
 from ._torch_file import read_torch_file
 
 Array = np.ndarray
@@ -105,7 +105,7 @@ class _State:
         for key, array in state.items():
             if array.dtype.kind != "f":
                 self._refuse(f"tensor {key!r} is of {array.dtype}")
-            array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+            array = as_real(array)
             match = _RECURRENT.fullmatch(key)
             if match is None:
                 module, _, parameter = key.rpartition(".")
