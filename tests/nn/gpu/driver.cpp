@@ -1,4 +1,5 @@
-// A stand-in for libcuda.so.1 that writes down what it is asked for.
+// A stand-in for libcuda.so.1 that writes down what it is asked for. It has two devices; what belongs
+// to the context of one is refused in the other's.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,12 +29,15 @@ int cuDeviceGet(int* device, int ordinal) {
 }
 
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
-  *value = attribute == 97 && device == 100 ? 166912 : -1;
+  *value = attribute == 97 && (device == 100 || device == 101) ? 166912 : -1;
   return 0;
 }
 
-// Each thread begins without a context.
-thread_local void* context = nullptr;
+// Each thread begins without a context. Those of the devices are 0x5000 and 0x5001; a module of
+// theirs is 0x1000 and 0x1001, and its kernels are 0x2000 and 0x2001.
+thread_local char* context = nullptr;
+
+static char* of_context(long base) { return context ? context - 0x5000 + base : nullptr; }
 
 int cuCtxGetCurrent(void** found) {
   *found = context;
@@ -41,12 +45,12 @@ int cuCtxGetCurrent(void** found) {
 }
 
 int cuDevicePrimaryCtxRetain(void** found, int device) {
-  *found = reinterpret_cast<void*>(0x5000);
-  return device == 100 ? note("cuDevicePrimaryCtxRetain", "") : 101;
+  *found = reinterpret_cast<char*>(0x5000) + (device - 100);
+  return device == 100 || device == 101 ? note("cuDevicePrimaryCtxRetain", "") : 101;
 }
 
 int cuCtxSetCurrent(void* wanted) {
-  context = wanted;
+  context = static_cast<char*>(wanted);
   return 0;
 }
 
@@ -56,8 +60,8 @@ int cuGetErrorString(int code, const char** text) {
 }
 
 int cuModuleLoadData(void** module, const char* image) {
-  if (context != reinterpret_cast<void*>(0x5000)) return 201;
-  *module = reinterpret_cast<void*>(0x1000);
+  if (!context) return 201;
+  *module = of_context(0x1000);
   return std::memcmp(image,
                      "\x7f"
                      "ELF",
@@ -67,8 +71,8 @@ int cuModuleLoadData(void** module, const char* image) {
 }
 
 int cuModuleGetFunction(void** function, void* module, const char* name) {
-  *function = reinterpret_cast<void*>(0x2000);
-  return module == reinterpret_cast<void*>(0x1000) ? note("cuModuleGetFunction", name) : 400;
+  *function = of_context(0x2000);
+  return module == of_context(0x1000) ? note("cuModuleGetFunction", name) : 400;
 }
 
 int cuFuncSetAttribute(void*, int attribute, int value) {
@@ -80,7 +84,8 @@ int cuFuncSetAttribute(void*, int attribute, int value) {
 int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads,
                    unsigned threads_y, unsigned threads_z, unsigned shared, void* stream,
                    void** parameters, void** extra) {
-  if (context != reinterpret_cast<void*>(0x5000)) return 201;
+  if (!context) return 201;
+  if (function != of_context(0x2000)) return 400;
   char text[256];
   std::snprintf(text, sizeof text, "%p %u %u %u %u %u %u %u %p %lld %p", function, x, y, z, threads,
                 threads_y, threads_z, shared, stream, *static_cast<long long*>(parameters[0]),

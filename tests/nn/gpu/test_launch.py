@@ -40,7 +40,7 @@ def driver_library(tmp_path_factory):
 
 @pytest.fixture
 def driver(monkeypatch, tmp_path, driver_library):
-    """A driver that writes down what it is asked, and a torch that has a device of sm_80."""
+    """A driver that writes down what it is asked, and a torch that has two devices of sm_80."""
     import ctypes
 
     log = tmp_path / "log"
@@ -51,9 +51,21 @@ def driver(monkeypatch, tmp_path, driver_library):
     _driver._primary_context.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
-    stream = types.SimpleNamespace(cuda_stream=0x3000)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: stream)
+
+    @contextlib.contextmanager
+    def device(index):  # torch leaves a thread as it is where it thinks that the device is current
+        before = ctypes.c_void_p()
+        stand_in.cuCtxGetCurrent(ctypes.byref(before))
+        if index:
+            stand_in.cuCtxSetCurrent(ctypes.c_void_p(0x5000 + index))
+        yield
+        stand_in.cuCtxSetCurrent(before)
+
+    def current_stream(index):
+        return types.SimpleNamespace(cuda_stream=0x3000 + index)
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
     return lambda: log.read_text().split("\n")[:-1] if log.exists() else []
 
 
@@ -135,6 +147,16 @@ def test_a_launch_says_all_to_the_driver(driver):
     assert driver()[-1] == f"cuLaunchKernel 0x2000 3 2 1 256 1 1 {shared} 0x3000 77 (nil)"
     _launch.launch("gru_previous", DEVICE, build, arguments, time=9, batch=17, directions=2)
     assert driver()[-1] == "cuLaunchKernel 0x2000 9 2 2 256 1 1 0 0x3000 77 (nil)"
+
+
+def test_each_device_has_its_own_kernels_and_stream(driver):
+    for index in (0, 1, 0, 1):  # while the first is current
+        device = torch.device("cuda", index)
+        _launch.launch("gru_forward", device, BUILD, _arguments.Forward(x_gates=7), 1, 1, 1)
+        launched = driver()[-1].split()
+        assert launched[1] == f"0x200{index}"
+        assert launched[9] == f"0x300{index}"
+    assert sum(line.startswith("cuModuleLoadData") for line in driver()) == 2
 
 
 def test_a_thread_that_torch_has_not_met_launches_too(driver):
