@@ -58,6 +58,21 @@ def test_a_cell_that_there_is_not_is_refused(fit):
 
 
 @pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("forecaster", "log"),
+        ("forecaster", "calendar"),
+        ("classifier", "calibrate"),
+        ("regressor", "per_step"),
+        ("language", "tied"),
+    ],
+)
+def test_what_is_neither_true_nor_false_is_refused(kind, name):
+    with pytest.raises(InputError, match=f"^{name} must be True or False, got 'no'$"):
+        FIT[kind](**{name: "no"})
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "least"),
     [
         ("forecaster", "trust", "from 0 to 1"),

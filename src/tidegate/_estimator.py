@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from .errors import InputError
 
 _SEEDS = 2**32  # what every library that draws numbers for us takes
@@ -28,11 +30,30 @@ def is_count(number: object) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
 
 
+def require_count(name: str, number: object) -> None:
+    """Refuse an argument that counts something and does not.
+
+    Raises:
+        InputError: it is no whole number, or less than 1.
+    """
+    if not is_count(number):
+        raise InputError(f"{name} must be a whole number, at least 1, got {number!r}")
+
+
 class Range(NamedTuple):
     """Numbers that an argument may be, in words and as a function."""
 
     words: str
     holds: Callable[[float], bool]
+
+    def require(self, name: str, number: object) -> None:
+        """Refuse an argument that is no such number.
+
+        Raises:
+            InputError: it is none.
+        """
+        if not isinstance(number, Real) or not self.holds(float(number)):
+            raise InputError(f"{name} must be {self.words}, got {number!r}")
 
 
 POSITIVE = Range("finite and more than 0", lambda number: 0 < number < math.inf)
@@ -70,22 +91,27 @@ class Estimator:
         """Refuse what no network can be trained by."""
         check_seed(self.seed)  # type: ignore[attr-defined]
         self._check_numbers(POSITIVE, "learning_rate")
+        for name, parameter in self._parameters().items():
+            if isinstance(parameter.default, bool):
+                self._check_flag(name)
 
     def _check_counts(self, counts: Sequence[str], chosen: Sequence[str]) -> None:
         """Refuse arguments that count something and do not; those `chosen` in `fit` may be None."""
         for name in (*counts, *chosen):
             count = getattr(self, name)
-            if count is None and name in chosen:
-                continue
-            if not is_count(count):
-                raise InputError(f"{name} must be a whole number, at least 1, got {count!r}")
+            if count is not None or name not in chosen:
+                require_count(name, count)
 
     def _check_numbers(self, wanted: Range, *names: str) -> None:
         """Refuse arguments that are no number in a range."""
         for name in names:
-            number = getattr(self, name)
-            if not isinstance(number, Real) or not wanted.holds(float(number)):
-                raise InputError(f"{name} must be {wanted.words}, got {number!r}")
+            wanted.require(name, getattr(self, name))
+
+    def _check_flag(self, name: str) -> None:
+        """Refuse an argument that is neither true nor false."""
+        value = getattr(self, name)
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(f"{name} must be True or False, got {value!r}")
 
     def _check_choice(self, name: str, choices: Iterable[object]) -> None:
         """Refuse an argument that is none of a few."""

@@ -1,5 +1,7 @@
 """A frame comes back as the kind that went in."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tidegate.data import Panel, to_frame
+from tidegate.errors import InputError
 
 BASE = pd.DataFrame(
     {
@@ -60,6 +63,33 @@ def test_text_that_held_dates_comes_back_as_dates():
     again = to_frame({"ds": panel.times[0], "median": panel.values[0]}, like=df)
     assert again.ds.tolist() == BASE.ds.tolist()[:2]
     assert again["median"].tolist() == [1.0, 2.0]
+
+
+PRICES = [Decimal("1.5"), None, Decimal("3")]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (PRICES, [1.5, np.nan, 3.0]),
+        (pd.array([True, None, False], "boolean"), [1.0, np.nan, 0.0]),
+        (pd.array(["a", None, "b"], "string"), ["a", "", "b"]),
+        (["a", 1, None], ["a", "1", ""]),
+        (pa.array(PRICES), [1.5, np.nan, 3.0]),
+    ],
+)
+def test_covariates_are_numbers_or_names(entries, expected):
+    columns = {"ds": [1, 2, 3], "y": [1.0, 2.0, 3.0], "c": entries}
+    df = pa.table(columns) if isinstance(entries, pa.Array) else pd.DataFrame(columns)
+    found = Panel.from_frame(df, past_cols=["c"]).covariates["c"].values[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("entry", [[1], 1j, pd.Timestamp("2024-01-01"), {"a": 1}])
+def test_what_is_neither_number_nor_name_is_no_covariate(entry):
+    df = pd.DataFrame({"ds": [1, 2, 3], "y": [1.0, 2.0, 3.0], "c": [entry] * 3})
+    with pytest.raises(InputError, match=r"'c', data row 1: .* is neither a number nor a name"):
+        Panel.from_frame(df, past_cols=["c"])
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])

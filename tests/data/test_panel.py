@@ -27,6 +27,10 @@ def assert_same(panel, other):
         np.testing.assert_array_equal(a, b)
 
 
+def in_persian_digits(day):
+    return str(day.date()).translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹"))
+
+
 def as_polars_dates(df):
     return pl.from_pandas(df).with_columns(pl.col("ds").cast(pl.Date))
 
@@ -36,6 +40,9 @@ FRAMES = {
     "pandas, text": lambda df: df.assign(ds=df.ds.dt.strftime("%Y-%m-%d")),
     "pandas, year and month": lambda df: df.assign(ds=df.ds.dt.strftime("%Y-%m")),
     "pandas, 20200131": lambda df: df.assign(ds=df.ds.dt.strftime("%Y%m%d").astype(int)),
+    "pandas, 202001": lambda df: df.assign(ds=df.ds.dt.strftime("%Y%m").astype(int)),
+    "pandas, 202001 as text": lambda df: df.assign(ds=df.ds.dt.strftime("%Y%m")),
+    "pandas, Persian digits": lambda df: df.assign(ds=df.ds.map(in_persian_digits)),
     "pandas, periods": lambda df: df.assign(ds=df.ds.dt.to_period("M")),
     "pandas, date objects": lambda df: df.assign(ds=df.ds.dt.date),
     "pandas, categories": lambda df: df.assign(unique_id=df.unique_id.astype("category")),
@@ -195,7 +202,22 @@ BAD = {
     ),
     "another calendar": (
         lambda df: df.assign(ds=df.ds.dt.strftime("%Y-%m-%d").str.replace("2020", "1399")),
-        "the data: column 'ds', series 'b', data row 1: '1399-01-01' is outside the years 1678 to "
+        "the data: column 'ds', series 'b', data row 1: '1399-01-01' seems to be of the Persian "
+        "calendar; write Gregorian dates (2024-03-20)",
+    ),
+    "another calendar, in whole numbers": (
+        lambda df: df.assign(ds=df.ds.dt.strftime("1403%m%d").astype(int)),
+        "the data: column 'ds', series 'b', data row 1: '1403-01-01' seems to be of the Persian "
+        "calendar; write Gregorian dates (2024-03-20)",
+    ),
+    "its months, in its digits": (
+        lambda df: df.assign(ds=[f"۱۴۰۳/۰{month}" for month in [*range(1, 7)] * 2]),
+        "the data: column 'ds', series 'b', data row 1: '۱۴۰۳/۰1' seems to be of the Persian "
+        "calendar; write Gregorian dates (2024-03-20)",
+    ),
+    "years to come": (
+        lambda df: df.assign(ds=df.ds.dt.strftime("%Y-%m-%d").str.replace("2020", "2399")),
+        "the data: column 'ds', series 'b', data row 1: '2399-01-01' is outside the years 1678 to "
         "2261",
     ),
     "fractions as time": (
@@ -234,6 +256,18 @@ def test_bad_input_gets_one_sentence(what):
     with pytest.raises(InputError) as refusal:
         Panel.from_frame(spoil(two_shops()))
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("name", ["id_col", "time_col", "target_col"])
+def test_the_name_of_a_column_is_a_text(name):
+    with pytest.raises(InputError, match=f"^{name} must be the name of a column, got 0$"):
+        Panel.from_frame(two_shops(), **{name: 0})
+
+
+def test_truth_values_with_gaps_are_numbers_with_gaps():
+    values = pd.array([True, None, False] * 4, "boolean")
+    panel = Panel.from_frame(two_shops().assign(y=values))
+    np.testing.assert_array_equal(panel.values[0], [1, np.nan, 0] * 2)
 
 
 def test_a_named_frequency_must_fit():

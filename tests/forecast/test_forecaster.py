@@ -280,7 +280,13 @@ def test_another_calendar_is_refused(fitted):
         ("horizon", 0),
         ("horizon", 2.5),
         ("trust", 1.5),
+        ("horizon", 10**30),
         ("levels", (0, 50)),
+        ("levels", "95"),
+        ("levels", 80),
+        ("past_cols", "price"),
+        ("static_cols", None),
+        ("holidays", 3),
         ("members", 0),
         ("steps", 0),
         ("input_length", 0),
@@ -289,6 +295,26 @@ def test_another_calendar_is_refused(fitted):
 def test_arguments_out_of_range_are_refused_by_fit(panel, argument, value):
     with pytest.raises(ValueError, match=argument):
         small_forecaster(**{argument: value}).fit(panel)
+
+
+@pytest.mark.parametrize(
+    ("use", "sentence"),
+    [
+        (lambda m, df: m.sample(paths=1.5), "paths must be a whole number, at least 1, got 1.5"),
+        (lambda m, df: m.adapt(df, steps="9"), "steps must be a whole number, at least 1, got '9'"),
+        (
+            lambda m, df: m.adapt(df, proximity=-1),
+            "proximity must be finite and at least 0, got -1",
+        ),
+        (lambda m, df: m.backtest(df, windows=0), "windows must be a whole number, at least 1"),
+        (lambda m, df: m.backtest(df, step=0.5), "step must be a whole number, at least 1"),
+        (lambda m, df: m.plot(ids="0"), "ids must be a list of series, got '0'"),
+        (lambda m, df: m.plot(ids=[]), "ids must be a list of series, got "),
+    ],
+)
+def test_arguments_out_of_range_are_refused_after_fit(fitted, panel, use, sentence):
+    with pytest.raises(InputError, match=f"^{sentence}"):
+        use(fitted, panel)
 
 
 def test_nothing_works_before_fit():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from numbers import Real
 from statistics import NormalDist
 
 import numpy as np
@@ -25,9 +26,11 @@ def quantiles_of(levels: Sequence[float]) -> np.ndarray:
     Raises:
         InputError: a level is not between 0 and 100, or comes twice.
     """
-    ordered = sorted(levels)
-    if not all(0 < level < 100 for level in ordered) or len(set(ordered)) < len(ordered):
-        raise InputError(f"levels must be different numbers between 0 and 100, got {levels}")
+    listed = isinstance(levels, Collection) and all(isinstance(level, Real) for level in levels)
+    ordered = sorted(map(float, levels)) if listed else []
+    inside = all(0 < level < 100 for level in ordered)
+    if not listed or not inside or len(set(ordered)) < len(ordered):
+        raise InputError(f"levels must be different numbers between 0 and 100, got {levels!r}")
     half = np.array(ordered) / 200
     return np.concatenate([0.5 - half[::-1], [0.5], 0.5 + half])
 

@@ -218,9 +218,6 @@ class Recurrent(Estimator):
         self._check_choice("cell", CELLS)
         self._check_choice("pooling", POOLINGS)
         self._check_numbers(BELOW_ONE, "dropout", "held_out")
-        for name in ("bidirectional", "per_step", "calibrate"):
-            if not isinstance(getattr(self, name, True), bool | np.bool_):
-                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.per_step and self.stride not in (None, 1):
             raise InputError(f"stride must be 1 with per_step=True, got {self.stride}")
 

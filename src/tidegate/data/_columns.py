@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -164,10 +164,7 @@ def read_times(
         place = series.place(column.name, int(missing.argmax()))
         raise InputError(f"{place} is empty, where a time stamp was expected")
     if column.dtype.is_numeric():
-        numbers = whole_numbers(column.to_numpy(), column.name, series)
-        if not _are_days(numbers):
-            return numbers, None
-        return _dates_of([str(number) for number in numbers], column.name, series)[0], None
+        return _of_numbers(whole_numbers(column.to_numpy(), column.name, series), column, series)
     if zone_of(column) is not None:
         utc = dates_in_range(utc_times(column), column.name, series)
         offset = local_times(utc, column) - utc
@@ -178,7 +175,7 @@ def read_times(
     else:
         texts = [_text(entry) for entry in column.to_list()]
         if all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
-            return np.array([int(text) for text in texts]), None
+            return _of_numbers(np.array([int(text) for text in texts]), column, series)
         utc, offset = _dates_of(texts, column.name, series)
         if offset is None:
             return utc, None
@@ -205,11 +202,25 @@ def whole_numbers(numbers: np.ndarray, column: str, series: Series) -> np.ndarra
     return numbers.astype(np.int64)
 
 
-def _are_days(numbers: np.ndarray) -> bool:
-    """Whether whole numbers are dates written as 20240131."""
-    year, month, day = numbers // 10_000, numbers // 100 % 100, numbers % 100
-    likely = (year >= 1800) & (year <= 2200) & (month >= 1) & (month <= 12) & (day >= 1)
-    return bool((likely & (day <= 31)).all())
+def _of_numbers(
+    numbers: np.ndarray, column: nw.Series, series: Series
+) -> tuple[np.ndarray, Clock | None]:
+    """Whole numbers as they are, or as the dates that they are written for."""
+    month, day = numbers // 100, numbers % 100
+    if _are_months(month) and ((day >= 1) & (day <= 31)).all():
+        texts = [f"{m // 100}-{m % 100:02d}-{d:02d}" for m, d in zip(month, day, strict=True)]
+    elif _are_months(numbers):
+        texts = [f"{number // 100}-{number % 100:02d}" for number in numbers]
+    else:
+        return numbers, None
+    return _dates_of(texts, column.name, series)[0], None
+
+
+def _are_months(numbers: np.ndarray) -> bool:
+    """Whether whole numbers are months written as 202401, of this calendar or the Persian one."""
+    year, month = numbers // 100, numbers % 100
+    likely = ((year >= 1800) & (year <= 2200)) | ((year >= 1300) & (year < 1500))
+    return bool((likely & (month >= 1) & (month <= 12)).all())
 
 
 def _dates_of(
@@ -248,10 +259,7 @@ def read_numbers(column: nw.Series, series: Series) -> np.ndarray:
     Raises:
         InputError: an entry is infinite or no number.
     """
-    if column.dtype.is_numeric() and not column.dtype.is_decimal():
-        values = as_floats(column)
-    else:
-        values = _from_entries(column, series)
+    values = as_floats(column) if holds_numbers(column) else _from_entries(column, series)
     refuse_infinite(values, column.name, series)
     return values
 
@@ -267,6 +275,21 @@ def refuse_infinite(values: np.ndarray, column: str, series: Series) -> None:
         raise InputError(f"{series.place(column, int(infinite.argmax()))} is infinite")
 
 
+def holds_numbers(column: nw.Series) -> bool:
+    """Whether all entries are numbers or truth values, of a type that casts to float64."""
+    import narwhals as nw
+
+    kind = column.dtype
+    return kind == nw.Boolean or (kind.is_numeric() and not kind.is_decimal())
+
+
+def entries_or_none(column: nw.Series) -> list[Any]:
+    """The entries as Python has them, None where one is missing or an empty text."""
+    missing = _missing(column)
+    entries = zip(column.to_list(), missing, strict=True)
+    return [None if gone or (isinstance(e, str) and e == "") else e for e, gone in entries]
+
+
 def as_floats(column: nw.Series) -> np.ndarray:
     """A column of numbers or truth values as float64, NaN where a value is missing."""
     import narwhals as nw
@@ -280,8 +303,8 @@ def as_floats(column: nw.Series) -> np.ndarray:
 def _from_entries(column: nw.Series, series: Series) -> np.ndarray:
     """Numbers from a column of text or of Python objects."""
     values = np.full(len(column), np.nan)
-    for row, entry in enumerate(column.to_list()):
-        if entry is None or entry == "":
+    for row, entry in enumerate(entries_or_none(column)):
+        if entry is None:
             continue
         try:
             values[row] = float(entry)

@@ -12,6 +12,9 @@ from ..errors import InputError
 
 # What numpy's datetime64[ns] can hold, in whole years.
 FIRST_YEAR, LAST_YEAR = 1678, 2261
+_PERSIAN_YEARS = range(1200, 1500)
+# Digits of Persian and Arabic keyboards.
+_DIGITS = {ord(digit): str(i % 10) for i, digit in enumerate("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩")}
 
 _DAY_FIRST = ("%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y")
 _MONTH_FIRST = ("%m/%d/%Y", "%m.%d.%Y", "%m-%d-%Y")
@@ -78,11 +81,19 @@ def _as_array(values: list, kind: str) -> np.ndarray:
     return np.array(values, f"{kind}[us]").astype(f"{kind}[ns]")
 
 
+def _plain(text: str) -> str:
+    return text.strip().translate(_DIGITS)
+
+
 def _moment(parse: Parser, text: str, row: int) -> datetime:
     try:
-        moment = parse(text.strip())
+        moment = parse(_plain(text))
     except (ValueError, OverflowError):
         raise UnreadableDate(row, f"{text!r} is not a date") from None
+    if moment.year in _PERSIAN_YEARS:
+        raise UnreadableDate(
+            row, f"{text!r} seems to be of the Persian calendar; write Gregorian dates (2024-03-20)"
+        )
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         years = f"{FIRST_YEAR} to {LAST_YEAR}"
         raise UnreadableDate(row, f"{text!r} is outside the years {years}")
@@ -91,7 +102,7 @@ def _moment(parse: Parser, text: str, row: int) -> datetime:
 
 def _choose(texts: list[str]) -> Parser:
     """The way of reading that understands most of the texts; ISO 8601 wins a tie."""
-    sample = [text.strip() for text in texts]
+    sample = [_plain(text) for text in texts]
     day_first = _best([_strptime(d + c) for d in _DAY_FIRST for c in _CLOCKS], sample)
     month_first = _best([_strptime(d + c) for d in _MONTH_FIRST for c in _CLOCKS], sample)
     others = [datetime.fromisoformat, _quarter, *map(_strptime, _OTHERS)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
-from ._columns import as_floats, refuse_infinite
+from ._columns import as_floats, entries_or_none, holds_numbers, refuse_infinite
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -101,16 +103,25 @@ def entries_of(column: nw.Series, series: Series) -> np.ndarray:
     """Numbers as float64, names as text; NaN or "" where an entry is missing.
 
     Raises:
-        InputError: a number is infinite.
+        InputError: a number is infinite, or an entry is neither number nor name.
     """
-    import narwhals as nw
+    if holds_numbers(column):
+        return _finite(as_floats(column), column, series)
+    entries = entries_or_none(column)
+    known = [(row, entry) for row, entry in enumerate(entries) if entry is not None]
+    for row, entry in known:
+        if not isinstance(entry, str | Real | Decimal | np.bool_):
+            place = series.place(column.name, row)
+            raise InputError(f"{place}: {str(entry)!r} is neither a number nor a name")
+    if known and not any(isinstance(entry, str) for _, entry in known):
+        numbers = [np.nan if entry is None else float(entry) for entry in entries]
+        return _finite(np.array(numbers), column, series)
+    return np.array(["" if entry is None else str(entry) for entry in entries], np.str_)
 
-    if column.dtype == nw.Boolean or (column.dtype.is_numeric() and not column.dtype.is_decimal()):
-        numbers = as_floats(column)
-        refuse_infinite(numbers, column.name, series)
-        return numbers
-    texts = ["" if _is_missing(entry) else str(entry) for entry in column.to_list()]
-    return np.array(texts, np.str_)
+
+def _finite(numbers: np.ndarray, column: nw.Series, series: Series) -> np.ndarray:
+    refuse_infinite(numbers, column.name, series)
+    return numbers
 
 
 def _entries(df: nw.DataFrame, name: str, series: Series) -> np.ndarray:
@@ -120,10 +131,6 @@ def _entries(df: nw.DataFrame, name: str, series: Series) -> np.ndarray:
             f"{series.names.source} has no column {name!r} for a covariate; its columns are {there}"
         )
     return entries_of(df[name], series)
-
-
-def _is_missing(entry: Any) -> bool:
-    return entry is None or entry == "" or entry != entry
 
 
 def _missing_like(entries: np.ndarray, length: int) -> np.ndarray:

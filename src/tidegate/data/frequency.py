@@ -283,6 +283,7 @@ def day_of_month(months: np.ndarray, day: str) -> np.ndarray:
     return np.minimum(months.astype("datetime64[D]") + (int(day) - 1), last)
 
 
+_LONGEST = 36_500  # days of a step
 _ALIASES = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns"}
 _OLD_MONTH_ALIASES = {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "BM": "BME"}
 _SHAPE = re.compile(r"(?P<number>\d*)(?P<unit>[A-Za-z]+)(?P<anchor>(-[A-Za-z0-9]+)*)")
@@ -317,6 +318,8 @@ def _parse_pausing(text: str) -> Frequency | None:
 
 def _parse_days(number: int, unit: str, anchors: list[str]) -> Frequency | None:
     unit = _ALIASES.get(unit, unit)
+    if number * UNITS.get(unit, 1) > _LONGEST * DAY_NS:
+        return None
     if unit == "B" and number == 1 and not anchors:
         return Weekdays()
     if unit == "C" and number == 1 and anchors and set(anchors) <= set(WEEKDAYS):
@@ -336,6 +339,8 @@ def _parse_months(number: int, unit: str, anchors: list[str]) -> Frequency | Non
     if shape is None or (shape[1] and shape[3] == "S") or len(anchors) > 1:
         return None
     length = dict(_MONTH_UNITS)[shape[2]]
+    if number * length * 30 > _LONGEST:
+        return None
     day = "start" if shape[3] == "S" else ("business end" if shape[1] else "end")
     if not anchors:
         return Months(number * length, day)

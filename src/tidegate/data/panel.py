@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ from .frequency import Frequency
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
+
+
+_COVARIATES = "static_cols", "past_cols", "future_cols"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +145,10 @@ class Panel:
                 f"{source} must be a frame of pandas, polars or pyarrow, got {kind}"
             ) from None
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+        named = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+        for argument, name in named.items():
+            if not isinstance(name, str) and (argument, name) != ("id_col", None):
+                raise InputError(f"{argument} must be the name of a column, got {name!r}")
         single = id_col == "unique_id" and id_col not in frame.columns
         names = Names(source, None if single else id_col, time_col, target_col)
         usual = None if freq is None else usual_clock(Frequency.parse(freq))
@@ -199,10 +206,23 @@ class Panel:
         return cls(series.ids, *assemble(series, stamps, numbers, freq, notes)[:3], notes)
 
 
+def require_names(argument: str, names: object) -> None:
+    """See that an argument is a list of names, and not one name.
+
+    Raises:
+        InputError: it is not.
+    """
+    listed = isinstance(names, Collection) and not isinstance(names, str)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{argument} must be a list of names of columns, got {names!r}")
+
+
 def _roles(
     names: Names, static: Sequence[str], past: Sequence[str], future: Sequence[str]
 ) -> dict[str, str]:
     """The role of each covariate, by name."""
+    for argument, given in zip(_COVARIATES, (static, past, future), strict=True):
+        require_names(argument, given)
     given = [(c, "static") for c in static] + [(c, "past") for c in past]
     given += [(c, "future") for c in future]
     roles = dict(given)

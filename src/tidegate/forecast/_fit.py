@@ -221,17 +221,26 @@ class Frame:
         return windows.lengths - folds * self.horizon
 
 
+def require_values(longest: int, horizon: int) -> None:
+    """See that the longest series has values enough to learn a horizon from.
+
+    Raises:
+        InputError: it has not.
+    """
+    needed = _LEAST_HISTORY + horizon
+    if longest < needed:
+        raise InputError(
+            f"the longest series has {longest} values, too few to learn a horizon of {horizon} "
+            f"from: {needed} are needed"
+        )
+
+
 def _least_history(windows: Windows, scaling: Scaling) -> int:
     """How many steps a series must have had before it is forecast in training."""
     longest, horizon = int(windows.lengths.max()), scaling.horizon
     wish = scaling.season_length + _MORE_THAN_A_SEASON
-    least = wish if longest >= wish + 2 * horizon else _LEAST_HISTORY
-    if longest < least + horizon:
-        raise InputError(
-            f"the longest series has {longest} values, too few to learn a horizon of {horizon} "
-            f"from: {least + horizon} are needed"
-        )
-    return least
+    require_values(longest, horizon)
+    return wish if longest >= wish + 2 * horizon else _LEAST_HISTORY
 
 
 def _folds(windows: Windows, least: int, horizon: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 
-from .._estimator import Estimator, Range, check_seed
+from .._estimator import NOT_NEGATIVE, Estimator, Range, check_seed, require_count
 from .._inspectable import Inspectable
 from .._plots import ForecastChart, forecast_figure
 from .._series.bands import column_names, quantiles_of, stretch
@@ -23,12 +22,13 @@ from .._series.shape import Shape
 from .._series.windows import Origins
 from ..data import Panel, read_table
 from ..data._parquet import is_many
+from ..data.panel import require_names
 from ..errors import InputError
 from ..train import History, Progress, Settings
 from ._adapt import adapt_networks
 from ._columns import Columns
 from ._explain import effect_columns, explain_model
-from ._fit import AsFunction, Watch, fit_model, learn
+from ._fit import AsFunction, Watch, fit_model, learn, require_values
 from ._frames import NAME, as_frame, head, quantile_columns
 from ._looked_into import look_into
 from ._lots import FolderLots, Lots
@@ -208,6 +208,7 @@ class GRUForecaster(Estimator):
 
     def _choose(self, panel: Panel, points: int | None = None) -> Plan:
         """The calendar, the sizes and the columns, for a panel or what it is a sample of."""
+        require_values(max(map(len, panel.values)), self.horizon)
         self.notes_, self.frequency_ = list(panel.notes), panel.frequency
         self.suggestion_ = self._choose_sizes(panel, points)
         self.derived_ = Derived.choose(panel, self.gaps, self.calendar, self.holidays)
@@ -285,8 +286,7 @@ class GRUForecaster(Estimator):
         Raises:
             InputError: the data cannot be used.
         """
-        if paths < 1:
-            raise ValueError(f"paths must be at least 1, got {paths}")
+        require_count("paths", paths)
         check_seed(seed)
         panel, like = self._to_forecast(df, future)
         source, model = self._source(panel), self.model_
@@ -323,11 +323,8 @@ class GRUForecaster(Estimator):
             ValueError: an argument is out of range.
         """
         self._check_fitted()
-        if steps < 1 or not 0 <= proximity < math.inf:
-            raise ValueError(
-                "steps must be at least 1 and proximity finite and not negative, "
-                f"got {steps} and {proximity}"
-            )
+        require_count("steps", steps)
+        NOT_NEGATIVE.require("proximity", proximity)
         panel = self._panel_like(df)
         adapted = copy.copy(self)
         found = adapt_networks(
@@ -390,6 +387,8 @@ class GRUForecaster(Estimator):
         """
         if level not in self.levels:
             raise ValueError(f"level must be one of {list(self.levels)}, got {level}")
+        if ids is not None and (isinstance(ids, str) or not len(ids)):
+            raise InputError(f"ids must be a list of series, got {ids!r}")
         panel, _ = self._to_forecast(df, future)
         strange = [name for name in ids or () if name not in panel.ids]
         if strange:
@@ -435,8 +434,8 @@ class GRUForecaster(Estimator):
             InputError: the data cannot be used, or are too short.
         """
         step = self.horizon if step is None else step
-        if windows < 1 or step < 1:
-            raise ValueError(f"windows and step must be at least 1, got {windows} and {step}")
+        require_count("windows", windows)
+        require_count("step", step)
         panel = self.read_panel(df)
         backs = [self.horizon + step * k for k in reversed(range(windows))]
         past = panel.without_last(backs[0])
@@ -493,6 +492,13 @@ class GRUForecaster(Estimator):
         self._check_choice("cell", CELLS)
         if self.trust is not None:
             self._check_numbers(Range("from 0 to 1", lambda trust: 0 <= trust <= 1), "trust")
+        for name in ("calendar", "gaps"):
+            if getattr(self, name) is not None:
+                self._check_flag(name)
+        if self.holidays is not None and not isinstance(self.holidays, str):
+            raise InputError(f"holidays must be the name of a country, got {self.holidays!r}")
+        for name in ("static_cols", "past_cols", "future_cols"):
+            require_names(name, getattr(self, name))
         quantiles_of(self.levels)
 
     def _check_fitted(self) -> None:
