@@ -55,6 +55,17 @@ def test_a_module_gives_what_it_gives_on_a_cpu(monkeypatch, reset):
     assert emulator.launched.count("gru_forward") == emulator.launched.count("gru_backward") == 2
 
 
+def test_the_outputs_alone_are_kept_for_the_gradients(monkeypatch):
+    gru, x = make(bidirectional=True)
+    take_every_road(monkeypatch)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        output = gru(x).output
+    given = {t.data_ptr() for t in (x, *gru.parameters())}
+    (made,) = [t for t in kept if t.data_ptr() not in given]
+    assert made.data_ptr() == output.data_ptr()
+
+
 def test_packed_input_goes_the_same_road(monkeypatch):
     gru, x = make(bidirectional=True)
     lengths = [4, 1, 2, 3, 1, 4, 4, 2, 1]

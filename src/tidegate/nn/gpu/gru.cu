@@ -664,7 +664,9 @@ KERNEL(gru_backward, Backward) {
     for (int j = 0; j < 2; ++j)
       put_factor(me, now, j, read(in.c[C_R][j], 0) * d_reset[j],
                  read(in.c[C_R][j], 1) * d_reset[j + 2]);
-    barrier();
+    arrive();
+    store_rows(p.d_reset, p, me, t, this_row, d_reset);
+    wait();
     multiply<0, 1>(sums, weights, me, now, FACTOR);
 #pragma unroll
     for (int e = 0; e < 4; ++e)
@@ -688,7 +690,6 @@ KERNEL(gru_backward, Backward) {
 #if RESET_BEFORE
     load_coefficients<C_R, C_Z>(in, coefficients, me, next, next_row);
     load_coefficients<C_H, COEFFICIENTS>(in, coefficients, me, next, next_row);
-    store_rows(p.d_reset, p, me, t, this_row, d_reset);
 #else
     load_coefficients<C_OLD, COEFFICIENTS>(in, coefficients, me, next, next_row);
 #endif
