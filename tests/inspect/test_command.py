@@ -98,6 +98,21 @@ def test_a_stack_in_torch_computes_what_the_runtime_computes():
     np.testing.assert_allclose(actual.numpy(), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_stack_that_gives_probabilities_shows_the_likeliest(name):
+    head = runtime.Linear(np.random.default_rng(5).normal(size=(3, 4)))
+    layers = [runtime.GRU((weights(2, 4, 3, "after"),)), head, runtime.Activation(name)]
+    model = runtime.Model(runtime.Stack(layers), batch_first=True)
+    x = np.random.default_rng(6).normal(size=(5, 2))
+    (choices,) = look_into(model, x, "file").outcomes
+    answers = model(x[None])[0]
+    answers = np.exp(answers) if name == "log_softmax" else answers
+    assert [c.step for c in choices] == [0, 1, 2, 3, 4]
+    for found, wanted in zip(choices, answers, strict=True):
+        assert found.names[0] == f"class {wanted.argmax()}"
+        np.testing.assert_allclose(found.chances, np.sort(wanted)[::-1], atol=1e-6)
+
+
 def test_tokens_of_a_stack_are_embedded_and_its_layers_named():
     table = np.random.default_rng(4).normal(size=(6, 3))
     layers = [runtime.Embedding(table), runtime.GRU((weights(3, 4, 5, "none"),), final=True)]

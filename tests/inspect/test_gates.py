@@ -206,3 +206,11 @@ def test_numpy_arrays_and_no_steps_are_fine():
         HIDDEN,
     )
     assert gates(gru, torch.zeros(4, FEATURES, dtype=torch.float64))[0].state.shape == (4, 1, 5)
+
+
+def test_a_state_for_each_layer_of_another_size_is_taken():
+    gru = GRU(2, [3, 4], dtype=torch.float64)
+    x = torch.randn(6, 2, 2, dtype=torch.float64)
+    hx = [torch.randn(1, 2, size, dtype=torch.float64) for size in (3, 4)]
+    found, output = gates(gru, (x, hx)), gru(x, hx).output
+    np.testing.assert_allclose(found["l1"].state, output.detach().numpy(), atol=1e-12)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from helpers import assert_matches
 from tidegate.inspect import _replay, ablate, gates, gradient_flow, memory
+from tidegate.inspect._disturb import _chosen_lags
 from tidegate.nn import GRU
 
 TIME, BATCH, FEATURES, HIDDEN = 9, 3, 2, 5
@@ -251,6 +254,14 @@ def test_a_frame_has_a_row_for_each_unit():
     assert len(frame) == HIDDEN
     assert frame.reset_open.isna().all()
     assert "carry-gate leak time" in repr(memory(a_gru(), an_input()))
+
+
+@given(longest=st.integers(0, 3000), copies=st.integers(8, 64))
+def test_lags_that_are_tried_go_from_none_to_the_longest(longest, copies):
+    lags = _chosen_lags(longest, copies)
+    assert (lags[0], lags[-1]) == (0, longest)
+    assert (np.diff(lags) > 0).all()
+    assert len(lags) <= max(copies, 2)
 
 
 def test_what_takes_much_memory_is_done_in_parts(monkeypatch):

@@ -13,12 +13,13 @@ from torch import nn
 from inspect_cases import a_text, data_of, series
 from tidegate._inspectable import Choices, Numbers
 from tidegate.errors import InputError
-from tidegate.inspect import gates, memory, report
+from tidegate.inspect import _heat, gates, memory, report
 from tidegate.inspect._backtest import judge
 from tidegate.inspect._calibration import calibration_of
 from tidegate.inspect._heat import right_to_left
 from tidegate.language import LanguageModel
 from tidegate.nn import GRU
+from tidegate.train import History
 
 VOID = {"meta", "link", "input", "br", "rect", "path", "polygon"}
 
@@ -100,10 +101,70 @@ def test_a_large_input_is_summarised():
     assert "of 70 units, evenly chosen" in made.html
 
 
+def test_a_heat_map_of_many_layers_has_fewer_units_and_rows(monkeypatch):
+    monkeypatch.setattr(_heat, "_BYTES", 10_000)
+    data = data_of(report(GRU(1, 40, 2), torch.randn(30, 4, 1), lags=1))
+    units = {len(layer["units"]) for layer in data["layers"]}
+    assert units == {16}
+    assert len(data["rows"]) * 30 * 16 * 2 * 4 <= 10_000 < (len(data["rows"]) + 1) * 30 * 16 * 2 * 4
+
+
+def test_a_page_says_whether_a_label_can_be_read():
+    torch.manual_seed(0)
+    gru, x = GRU(1, 4, batch_first=True), torch.randn(40, 6, 1)
+    noise = np.random.default_rng(0).integers(0, 2, 40)
+    for target, head in (
+        (x[:, -1, 0].numpy() > 0, "The label can be read from the last state"),
+        (noise, "The label cannot be read from the last state."),
+    ):
+        made = report(gru, x, target=target)
+        assert any(finding.head.startswith(head) for finding in made.findings)
+        assert "What a linear probe reads (accuracy" in made.html
+        assert "probe, accuracy" in made.html
+
+
+def test_a_gradient_that_grows_is_found():
+    gru = GRU(1, 4)
+    with torch.no_grad():
+        gru.weight_hh_l0[8:] = 3 * torch.eye(4)  # candidates that feed on themselves
+        gru.weight_ih_l0.zero_()
+        gru.bias_ih_l0.zero_()[4:8] = -3
+        gru.bias_hh_l0.zero_()[:4] = 9
+    heads = [finding.head for finding in report(gru, torch.zeros(12, 1, 1)).findings]
+    assert "The gradient grows on its way back." in heads
+
+
+def test_a_training_that_was_best_early_is_found():
+    history = History([1.0] * 50, [(10, 0.2), (20, 0.3), (30, 0.4), (50, 0.5)], 1.0)
+    made = report(GRU(1, 2), torch.randn(9, 2, 1), history=history)
+    assert any(f.head == "Validation was best at step 10 of 50 (training)." for f in made.findings)
+
+
+def test_a_module_whose_result_has_no_rows_has_a_page_without_an_origin():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = GRU(1, 2)
+
+        def forward(self, x):
+            return {"output": self.gru(input=x).output}
+
+    made = report(Named(), torch.randn(9, 2, 1))
+    assert made.carry is None
+    assert "Where it came from" not in made.html
+
+
 def test_a_long_sequence_is_cut_and_the_page_says_so():
     made = report(GRU(1, 2), torch.zeros(2003, 1, 1), lags=1)
     assert made.gates.lengths.tolist() == [2000]
     assert "The last 2,000 of 2,003 steps were looked into." in made.html
+
+
+def test_a_long_text_is_cut_and_the_page_says_so():
+    model = LanguageModel(hidden_size=4, steps=1, context_length=5, batch_size=2).fit("ab\n" * 40)
+    made = report(model, "ab" * 1002, lags=1)
+    assert made.gates.lengths.tolist() == [2001]  # and where it begins
+    assert "The first 2,000 of 2,004 characters were looked into." in made.html
 
 
 def test_the_heat_map_holds_the_gates():

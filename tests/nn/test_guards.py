@@ -116,6 +116,32 @@ def test_a_minimal_grus_state_of_fewer_units_than_the_weights_is_not_read():
         layer(x, keep=torch.ones(5, 2, 4))
 
 
+class Watched(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("layer", [GRU(3, 4), MinGRU(3, 4)])
+def test_what_is_modified_before_its_gradient_is_named_on_every_road(layer):
+    x = torch.randn(5, 2, 3)
+    roads = [lambda: torch.func.grad(lambda x: layer(x).output.mul_(2).sum())(x)]
+    watched = x.clone().as_subclass(Watched)
+    roads += [lambda: layer(watched).output.mul_(2).sum().backward()]
+    for road in roads:
+        with pytest.raises(RuntimeError, match="modify a copy, as in output = output \\* 2"):
+            road()
+
+
+def test_weights_that_lie_in_columns_are_those_numbers():
+    gru, x = GRU(3, 8), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        expected = gru(x).output
+        gru.weight_hh_l0 = nn.Parameter(gru.weight_hh_l0.T.contiguous().T)
+        for _ in range(2):
+            assert torch.equal(gru(x).output, expected)
+        gru.weight_hh_l0.mul_(2)
+        assert not torch.equal(gru(x).output, expected)
+
+
 @pytest.mark.parametrize("hidden", [5, [4, 5]])
 def test_an_empty_list_is_no_state(hidden):
     with pytest.raises(TypeError, match="hx must be tensors, but it is an empty list"):

@@ -53,8 +53,14 @@ def _each_row(labels: Labels) -> list[list[str]]:
 def _arguments(model: nn.Module, x: Any) -> tuple[Any, ...]:
     if x is None:
         raise TypeError("x must be the module's input, a tensor or an array, but it is None")
-    given = x if type(x) is tuple else (x,)
-    return tuple(_tensor(model, each) for each in given)
+    if type(x) is not tuple:
+        return (_tensor(model, x),)
+    # A state may be several tensors: an LSTM's, or one for each layer.
+    return tuple(each if _holds_tensors(each) else _tensor(model, each) for each in x)
+
+
+def _holds_tensors(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and bool(x) and all(isinstance(y, Tensor) for y in x)
 
 
 def _tensor(model: nn.Module, x: Any) -> Any:

@@ -18,6 +18,7 @@ from torch.library import Library
 
 from tidegate import _kernels
 from tidegate.nn import _vmap
+from tidegate.nn._autograd import saved_tensors
 from tidegate.nn._kernel import address, dense, steps
 from tidegate.nn._layer import check_length_values, valid_steps
 
@@ -271,7 +272,7 @@ class _MappedScan(Function):
     @staticmethod
     def backward(ctx, *d_outputs):
         d_output, d_h_n = d_outputs
-        output, *tensors = ctx.saved_tensors
+        output, *tensors = saved_tensors(ctx)
         if d_output is None and d_h_n is None:
             return (None,) * 6
         found = _MappedBackward.apply(output, d_output, d_h_n, *tensors, *ctx.choices)
@@ -331,7 +332,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, d_output, d_h_n):
-    output, *tensors = ctx.saved_tensors
+    output, *tensors = saved_tensors(ctx)
     none = (None,) * 3
     if d_output is None and d_h_n is None:
         return *none, *none
