@@ -112,12 +112,6 @@ def test_two_values_change_nothing_and_that_is_said():
     assert "too short to adapt to" in adapted.notes_[-1]
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"proximity": -0.1}])
-def test_arguments_out_of_range_are_refused(reader, wrong):
-    with pytest.raises(ValueError, match="steps must be at least 1 and proximity finite"):
-        reader.adapt(frame({"a": seasonal_series(0, 60)}), **wrong)
-
-
 def test_where_nothing_is_gained_nothing_changes_and_that_is_said():
     panel = small_panel(6, 60)
     model = small_forecaster(steps=60).fit(panel)
