@@ -372,3 +372,38 @@ def test_what_inspection_is_shown_is_what_the_model_answers(per_step):
     assert likeliest == [one.tolist() if per_step else [one] for one in found]
     assert sum(label != "" for label in shown.labels[0]) == len(x[0])
     assert shown.outcomes[0][0].truth == (y[0][0] if per_step else y[0])
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_inspection_of_numbers_shows_what_the_model_answers_and_its_own_error(per_step, as_frame):
+    import torch
+
+    x, _ = waves(12)
+    y = [np.cumsum(one) for one in x] if per_step else np.array([len(one) for one in x])
+    model = GRURegressor(hidden_size=4, steps=8, per_step=per_step).fit(x, y)
+    frame = long_frame()
+    frame["y"] = np.concatenate(y if per_step else [[right] * right for right in y])
+    if as_frame:
+        model.fit(frame)
+    shown = model._inspectable(frame if as_frame else None, known=True)
+    found = [np.atleast_1d(one) for one in model.predict(x)]
+    for numbers, one, right in zip(shown.outcomes, found, y, strict=True):
+        np.testing.assert_allclose(numbers.values, one, rtol=1e-6)
+        np.testing.assert_allclose(numbers.truth, np.atleast_1d(right), rtol=1e-6)
+    flat = [np.concatenate([np.atleast_1d(one) for one in rows]) for rows in (found, y)]
+    with torch.no_grad():
+        loss = shown.loss(shown.module(*shown.inputs)).item()
+    scale = flat[1].std() ** 2  # the network's numbers are of mean 0 and deviation 1
+    assert loss == pytest.approx(((flat[0] - flat[1]) ** 2).mean() / scale, rel=1e-4)
+    assert shown.score is None
+
+
+def test_inspection_of_texts_names_each_step_by_its_character():
+    texts = ["دریا", "sea", "an ocean"] * 4
+    model = small(steps=2).fit(texts, ["fa", "en", "en"] * 4)
+    shown = model._inspectable(known=True)
+    assert shown.tokens
+    assert ["".join(row) for row in shown.labels] == texts
+    assert len(shown.labels[0]) == shown.inputs[0].shape[1] == len("an ocean")
+    assert shown.values is None

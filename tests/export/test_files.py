@@ -1,13 +1,17 @@
 """Files that other libraries made give what those libraries answered, and go out and in again."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 
 from format_cases import FILES, MADE, answer, model
 from helpers import assert_matches
+from runtime_cases import gru_layer, layer_norm, linear
 from tidegate.errors import InputError
 from tidegate.export import describe, read, write
-from tidegate.runtime import GRU, AddInput, Last
+from tidegate.runtime import GRU, Activation, AddInput, Last, Linear, Model, Stack
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -63,6 +67,45 @@ def test_audio_and_torch_files_come_back_the_same(name, format, tmp_path):
     write(first, file, format)
     x, _ = answer(name)
     assert np.array_equal(read(file).stack(x), first.stack(x))
+
+
+def test_every_layer_of_keras_goes_out_and_comes_back(tmp_path):
+    names = ("relu", "tanh", "sigmoid", "softmax", "softplus", "silu", "log_softmax")
+    stack = Stack(
+        [
+            Linear(linear(0, 3, 4).weight),
+            layer_norm(1, 4),
+            *(Activation(name) for name in names),
+            Activation("elu", 0.7),
+            Activation("leaky_relu", 0.3),
+            gru_layer(2, 4, 5, directions=2, reset="before"),
+            gru_layer(3, 10, 3, reverse=True, final=True),
+        ]
+    )
+    first = Model(stack, batch_first=True)
+    write(first, tmp_path / "m.keras")
+    x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    assert np.array_equal(read(tmp_path / "m.keras")(x), first(x))
+
+
+def test_layers_of_keras_that_say_the_same_otherwise(tmp_path):
+    """An RNN of a GRUCell is a GRU, and functions have layers of their own."""
+    functions = [Activation("relu"), Activation("softmax"), Activation("leaky_relu", 0.2)]
+    first = Model(Stack([gru_layer(0, 3, 4), *functions]), batch_first=True)
+    write(first, tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+    _, gru, relu, softmax, leaky = config["config"]["layers"]
+    sequence = {"name": "rnn", "return_sequences": gru["config"].pop("return_sequences")}
+    gru["config"], gru["class_name"] = {"cell": {**gru, "class_name": "GRUCell"}, **sequence}, "RNN"
+    relu |= {"class_name": "ReLU", "config": {"name": "a", "negative_slope": 0.0}}
+    softmax |= {"class_name": "Softmax", "config": {"name": "b", "axis": -1}}
+    leaky |= {"class_name": "ReLU", "config": {"name": "c", "negative_slope": 0.2}}
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", weights.replace(b"gru\0", b"rnn\0"))
+    x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    assert np.array_equal(read(tmp_path / "m.keras")(x), first(x))
 
 
 def test_a_description_names_each_layer():

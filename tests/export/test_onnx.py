@@ -140,6 +140,25 @@ def test_a_state_goes_in_and_out_so_that_a_sequence_may_be_cut(tmp_path):
     assert_matches(np.concatenate(parts, 1), first(x))
 
 
+@pytest.mark.parametrize("name", [name for name in STACKS if name != "the last step"])
+def test_rows_of_different_lengths_end_where_the_model_ends_them(name):
+    first = Model(Stack(STACKS[name]()))
+    rng, lengths = np.random.default_rng(0), np.array([6, 1, 4], np.int32)
+    x = rng.integers(0, 7, (6, 3))
+    if first.stack.input_size:
+        x = rng.standard_normal((6, 3, 3)).astype(np.float32)
+    (y,) = run(to_onnx_model(first, lengths=True), {"x": x, "lengths": lengths})
+    expected = first(x, lengths=lengths)
+    valid = np.arange(6)[:, None] < lengths if first.stack.gives_sequence else slice(None)
+    assert_matches(expected[valid], y[valid], eps=16)
+
+
+def test_the_last_step_of_rows_of_different_lengths_is_refused():
+    first = Model(Stack(STACKS["the last step"]()))
+    with pytest.raises(InputError, match="ONNX has no node that takes the last step"):
+        to_onnx_model(first, lengths=True)
+
+
 def test_a_state_and_data_beside_the_file_come_in():
     """torch's own export of a GRU that takes `h_0`, its weights in a file of their own."""
     held = np.load(MADE / "torch_dynamo_carrying.npz")

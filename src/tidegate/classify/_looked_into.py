@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from .._inspectable import Choices, Inspectable, Numbers
-from .._sequences import NumberReader
+from .._sequences import NumberReader, from_scaled
 from ._network import EACH_STEP
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def look_into(
         title: the model in one line.
         inputs: what it reads.
         classes: its labels; None of a regressor.
-        truth: the right class of each sequence, or of each step, by number, where that is known.
+        truth: what the network learns to answer for each sequence, or each of its steps, where that
+            is known: the class by its number, or the number as the network has it.
         history: of each training.
     """
     network, count = model.networks[0], len(model.networks)
@@ -50,7 +51,7 @@ def look_into(
     names = None if inputs.frame is None else inputs.frame.ids
     outcomes: Any = _numbers(model, inputs, truth) if classes is None else None
     score = None
-    loss = None if truth is None else _squared(model, truth, lengths)
+    loss = None if truth is None else _squared(truth, lengths)
     if classes is not None:
         outcomes = _outcomes(model, inputs, classes, truth)
         score = _score(network.shape.pooling, lengths)
@@ -113,7 +114,9 @@ def _outcomes(
 
 
 def _numbers(model: Model, inputs: Inputs, truth: Any) -> list[Numbers]:
-    known = [None] * len(inputs) if truth is None else [np.atleast_1d(t) for t in truth]
+    known = [None] * len(inputs)
+    if truth is not None:
+        known = [from_scaled(np.atleast_1d(t), model.center, model.spread) for t in truth]
     found = model.numbers(inputs.sequences)
     return [Numbers(np.atleast_1d(f), t) for f, t in zip(found, known, strict=True)]
 
@@ -140,10 +143,9 @@ def _score(pooling: str, lengths: Tensor):
     return score
 
 
-def _squared(model: Model, truth: list[Any], lengths: Tensor):
+def _squared(truth: list[Any], lengths: Tensor):
     """The mean squared error, of numbers as the network gives them."""
-    flat = np.concatenate([np.atleast_1d(number) for number in truth])
-    right = torch.from_numpy((flat - model.center) / model.spread)
+    right = torch.from_numpy(np.concatenate([np.atleast_1d(number) for number in truth]))
 
     def loss(answer: Tensor) -> Tensor:
         if answer.dim() == 3:

@@ -62,7 +62,9 @@ class GRURegressor(Recurrent):
         return [(number - self._center) / self._spread for number in numbers], None
 
     def _numbered(self, labels: list[Any], inputs: Inputs) -> Any:
-        return numbers_of(read_labels(labels, inputs.lengths, self.per_step), self.per_step)
+        read = read_labels(labels, inputs.lengths, self.per_step)
+        center, spread = self.model_.center, self.model_.spread
+        return [(number - center) / spread for number in numbers_of(read, self.per_step)]
 
     def _outputs(self) -> int:
         return 1

@@ -33,7 +33,8 @@ def write_onnx(
         path: where to write it.
         states: add an input `h_0.K` and an output `h_n.K`, (directions, batch, hidden), for each
             GRU layer K, so that a sequence can be read piece by piece.
-        lengths: add an input `lengths` of int32, the steps of each row.
+        lengths: add an input `lengths` of int32, (batch), the steps of each row, from 1. Past
+            them `y` is not zero as the model's is: it is what the last layers make of zeros.
 
     Raises:
         InputError: the file cannot be written, or a layer cannot be said in ONNX.
