@@ -1,6 +1,7 @@
 """From a build to a launch: the compiler, the files it fills, the driver, and what may fail."""
 
 import contextlib
+import itertools
 import subprocess
 import threading
 import types
@@ -11,7 +12,7 @@ import torch
 
 from gpu_cases import EMULATION, library
 from tidegate.nn.gpu import _arguments, _choice, _cubin, _driver, _launch, _nvrtc
-from tidegate.nn.gpu._build import LARGEST_HIDDEN, build_for, sources
+from tidegate.nn.gpu._build import LARGEST_HIDDEN, SERIAL, build_for, sources
 
 BUILD = build_for("bfloat16", 20, False)
 DEVICE = torch.device("cuda", 0)
@@ -78,14 +79,15 @@ def test_arguments_are_laid_out_as_in_the_source(name):
 
 
 def test_every_size_fits_a_block():
-    for kind in ("float32", "tf32", "float16", "bfloat16"):
-        for hidden in range(1, LARGEST_HIDDEN + 1):
-            build = build_for(kind, hidden, False)
-            assert build.padded >= hidden
-            assert build.padded % (16 * build.cluster) == 0
-            room = 166912 if build.cluster == 1 else 232448  # of an A100, of an H100
-            assert build.shared("gru_backward") <= room
-            assert 32 <= build.threads <= 256
+    kinds = ("float32", "tf32", "float16", "bfloat16")
+    sizes = range(1, LARGEST_HIDDEN + 1)
+    for kind, hidden, before in itertools.product(kinds, sizes, (False, True)):
+        build = build_for(kind, hidden, before)
+        assert build.padded >= hidden
+        assert build.padded % (16 * build.cluster) == 0
+        room = 166912 if build.cluster == 1 else 232448  # of an A100, of an H100
+        assert max(map(build.shared, SERIAL)) <= room
+        assert 32 <= build.threads <= 256
 
 
 def test_a_build_is_compiled_once_and_kept(monkeypatch, driver):

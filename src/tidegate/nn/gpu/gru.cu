@@ -5,13 +5,13 @@
 //   n = tanh(x_n + r * (W_hn h + b_hn))   with RESET_BEFORE: n = tanh(x_n + W_hn (r * h) + b_hn)
 //   h_t = (1 - z) * n + z * h             h is keep_t * h_{t-1}
 //
-// A block, or a cluster of blocks, owns 8 rows of the batch and one direction. A warp owns 16 units,
-// the same of every gate, so that the gates of a cell meet in one thread; a thread owns 2 units side
-// by side of 2 rows. The weights are the left factor of tensor-core products, held as fragments: the first
-// HELD tiles in registers, the rest in shared memory. The state is the right factor: 8 rows in
-// shared memory, twice, so that one is read while the other is written: one barrier a step. What a
-// step wants of global memory is asked for at the end of the step before, when the registers that it
-// comes into are free, and is on its way while the products are made.
+// A block, or a cluster of blocks, owns 8 rows of the batch and one direction. A warp owns 16
+// units, the same of every gate, so that the gates of a cell meet in one thread; a thread owns 2
+// units side by side of 2 rows. The weights are the left factor of tensor-core products, held as
+// fragments: the first HELD tiles in registers, the rest in shared memory. The state is the right
+// factor: 8 rows in shared memory, twice, so that one is read while the other is written: one
+// barrier a step. What a step wants of global memory is asked for at the end of the step before,
+// when the registers that it comes into are free, and is on its way while the products are made.
 //
 // Compiled with TYPE, HIDDEN, PADDED, CLUSTER, HELD and RESET_BEFORE defined; see _build.py.
 
@@ -100,8 +100,8 @@ DEVICE float hyperbolic_tangent(float x) {
 
 // ---- Where a thread stands ---------------------------------------------------------------------
 
-// Of the four cells of a thread, cell e is row `row + e % 2` and unit `unit + e / 2`. (To the tensor
-// cores these are rows lane / 4 and lane / 4 + 8 of a fragment: which unit is where is ours to say.)
+// Of the four cells of a thread, cell e is row `row + e % 2` and unit `unit + e / 2`. (To the
+// tensor cores these are rows lane / 4 and lane / 4 + 8 of a fragment: where a unit is, we say.)
 struct Place {
   int warp, lane;
   int direction, rank;  // rank: of the block in its cluster
@@ -296,8 +296,8 @@ DEVICE float total(const Sum& sum, int e) {
 
 DEVICE void add_product(Sum& sum, const u32 (&a)[4], u32 b0, u32 b1) {
 #if TYPE == FLOAT32
-  // Each number is a TF32 number and what is left, of 12 bits, of which the tensor cores see 11. The
-  // product of what is left of both is below float32's rounding.
+  // Each number is a TF32 number and what is left, of 12 bits, of which the tensor cores see 11.
+  // The product of what is left of both is below float32's rounding.
   u32 high[4], low[4];
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
@@ -419,6 +419,12 @@ DEVICE void store_states(Number* states, const float (&h)[4], const Place& me, i
   }
 }
 
+// A gate of the thread's cells, from its input and its sum.
+DEVICE void open(float (&gate)[4], const Two (&x)[2], const Sum& sum) {
+#pragma unroll
+  for (int e = 0; e < 4; ++e) gate[e] = sigmoid(read(x[e % 2], e / 2) + total(sum, e));
+}
+
 DEVICE void store_gates(const Forward& p, const Place& me, int t, int row, const float (&r)[4],
                         const float (&z)[4], const float (&n)[4]) {
   const Rows<Number> to = rows_of(p.gates, me, p.gates_time, p.gates_batch, me.direction * HIDDEN);
@@ -480,25 +486,21 @@ KERNEL(gru_forward, Forward) {
 #if RESET_BEFORE
     multiply<0, 2>(sums, weights, me, now, 0);
     const u32 reset = FACTORS + 2 * FACTOR;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) r[e] = sigmoid(read(x[0][e % 2], e / 2) + total(sums[0], e));
+    open(r, x[0], sums[0]);
 #pragma unroll
     for (int j = 0; j < 2; ++j) put_factor(me, reset, j, r[j] * kept[j], r[j + 2] * kept[j + 2]);
     barrier();
     multiply<2, 3>(sums, weights, me, reset, 0);
 #else
     multiply<0, 3>(sums, weights, me, now, 0);
+    open(r, x[0], sums[0]);
 #endif
+    open(z, x[1], sums[1]);
 
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      z[e] = sigmoid(read(x[1][e % 2], e / 2) + total(sums[1], e));
-#if RESET_BEFORE
-      n[e] = hyperbolic_tangent(read(x[2][e % 2], e / 2) + total(sums[2], e));
-#else
-      r[e] = sigmoid(read(x[0][e % 2], e / 2) + total(sums[0], e));
-      n[e] = hyperbolic_tangent(read(x[2][e % 2], e / 2) + r[e] * total(sums[2], e));
-#endif
+      const float h_n = total(sums[2], e);
+      n[e] = hyperbolic_tangent(read(x[2][e % 2], e / 2) + (RESET_BEFORE ? h_n : r[e] * h_n));
       if (is_alive(me, e % 2, t)) h[e] = n[e] + z[e] * (kept[e] - n[e]);
       kept[e] = h[e] * number_in(keep[e]);
     }
