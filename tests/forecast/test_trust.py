@@ -64,7 +64,30 @@ def test_a_share_that_the_user_gives_is_taken():
 @pytest.mark.parametrize(("share", "chosen"), [(0.0, 0.0), (0.6, 0.6), (1.0, 1.0)])
 def test_as_much_is_corrected_as_proves_right(share, chosen):
     median = np.random.default_rng(0).standard_normal((200, 4))
-    assert choose_trust(median, share * median, np.ones(200)) == chosen
+    assert choose_trust(median, share * median, np.ones(200), False) == chosen
+
+
+@pytest.mark.parametrize("windows", [1, 2, 7, 8])
+@pytest.mark.parametrize("knows_more", [False, True])
+def test_of_few_windows_a_gain_must_be_sure(windows, knows_more):
+    """Better in most steps of the only windows there are, but not in one window after the other."""
+    rng = np.random.default_rng(0)
+    median = np.ones((windows, 4))
+    truth = np.where(np.arange(windows)[:, None] % 3 == 1, -0.4, 1.0) + np.zeros((windows, 4))
+    chosen = choose_trust(median, truth, np.ones(windows), knows_more)
+    assert (chosen > 0) == (knows_more or windows >= 8)
+    sure = median + 0.01 * rng.standard_normal(median.shape)
+    assert choose_trust(median, sure, np.ones(windows), False) == (windows > 1)
+
+
+def test_a_short_series_alone_is_forecast_by_smoothing_if_nothing_else_is_known():
+    df = frame({"a": seasonal_series(0, 40)})
+    model = small_forecaster().fit(df)
+    assert model.model_.trust == 0
+    assert any("the forecasts are those of smoothing" in note for note in model.notes_)
+    assert small_forecaster(horizon=30).fit(df).model_.trust == 0  # and there is no trial
+    known = df.assign(promo=np.arange(40) % 2)
+    assert small_forecaster(horizon=30, past_cols=["promo"]).fit(known).model_.trust == 0.6
 
 
 def test_a_gain_must_be_sure():

@@ -132,7 +132,7 @@ def learn(
         plan.layout,
         [],
         plan.quantiles,
-        TRUST if plan.trust is None else plan.trust,
+        plan.trust if plan.trust is not None else TRUST if plan.layout.columns else 0.0,
         choose_reach(source, everywhere, plan.scaling) if plan.trust is None else 1.0,
         np.ones(len(plan.quantiles)),
         random_walk_correlation(plan.scaling.horizon),
@@ -383,7 +383,7 @@ def _learn_from_trial(
     answer, truth, weight, last = (np.concatenate(column) for column in zip(*parts, strict=True))
     median = answer[..., middle]
     if plan.trust is None:
-        model.trust = choose_trust(median, truth, weight)
+        model.trust = choose_trust(median, truth, weight, plan.layout.columns > 0)
         better = beats_the_last_value(model.trust * median, last, truth, weight)
         model.reach = 1.0 if better else reach
     else:

@@ -39,7 +39,7 @@ from ._sample import gather_lessons, read_sample
 from ._saved import read_forecaster, write_forecaster
 from ._suggest import Suggestion, suggest
 from ._team import assemble_team
-from ._trust import words_of_reach
+from ._trust import WORDS_OF_NO_TRUST, words_of_reach
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,8 @@ class GRUForecaster(Estimator):
         members: networks to train and average.
         trust: share of the network's correction that is added, 0 to 1; when not given, six tenths,
             or what forecasts the held-back end of the series clearly better, and nothing where the
-            last value is the better forecast.
+            last value is the better forecast. Of a few series without covariates too little is held
+            back to tell a gain from chance: nothing is added there either, unless it is sure.
         log: take logarithms of histories that are positive throughout, and forecast those that
             were never negative as never negative.
         season: remove seasonal indices before, and put them back after.
@@ -220,6 +221,8 @@ class GRUForecaster(Estimator):
         self.model_, self.networks_, self.history_ = found
         self.shape_ = plan.shape
         self._checkpoints = [watch.files(number) for number in range(len(self.history_))]
+        if self.trust is None and not self.model_.trust:
+            self.notes_.append(WORDS_OF_NO_TRUST)
         if self.model_.reach < 1:
             self.notes_.append(words_of_reach(self.model_.reach))
         if len(self.history_) == self.members:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 
+from .._series.bands import small_sample
 from .._series.model import Source, chunks
 from .._series.scale import Scaling, scale, scale_future
 from .._series.windows import Origins
@@ -14,6 +17,9 @@ _HEAVIEST = 0.99
 # shares are tried: the best is taken if it lowers the error of the trial by so much.
 TRUST = 0.6
 _OTHER_TRUST, _LEAST_TRUST_GAIN = (0.0, 0.3, 0.8, 1.0), 0.05
+# Where fewer windows than this were tried, chance rules the choice: none is added then, unless a
+# share errs less than none with this confidence.
+_ENOUGH, _CONFIDENCE = 8, 0.99
 # How much of the way from the last value to the smoothing is gone. All of it, unless less lowers
 # the error by so much; then the least that errs by no more than the best and this share of it.
 _REACHES, _LEAST_REACH_GAIN, _AS_GOOD = (0.0, 0.25, 0.5, 0.75, 1.0), 0.01, 0.005
@@ -22,21 +28,40 @@ _REACHES, _LEAST_REACH_GAIN, _AS_GOOD = (0.0, 0.25, 0.5, 0.75, 1.0), 0.01, 0.005
 _LEAST_TRIAL_GAIN, _SURE = 0.02, 2.0
 
 
-def choose_trust(median: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+def choose_trust(
+    median: np.ndarray, truth: np.ndarray, weight: np.ndarray, knows_more: bool
+) -> float:
     """The share of the network's correction that forecasts what was held back well.
 
     Args:
         median: corrections, in scales, (rows, horizon).
         truth: what they should have been; NaN where not known.
         weight: what an error costs, (rows,).
+        knows_more: whether the network reads what the smoothing does not.
     """
     weight = _capped(weight)
 
+    def errors(trust: float) -> np.ndarray:
+        return np.nansum(weight * np.abs(truth - trust * median), 1)
+
     def error(trust: float) -> float:
-        return float(np.nansum(weight * np.abs(truth - trust * median)))
+        return float(errors(trust).sum())
 
     best = min(_OTHER_TRUST, key=error)
-    return best if error(best) < (1 - _LEAST_TRUST_GAIN) * error(TRUST) else TRUST
+    chosen = best if error(best) < (1 - _LEAST_TRUST_GAIN) * error(TRUST) else TRUST
+    if knows_more or len(median) >= _ENOUGH:
+        return chosen
+    return chosen if _is_sure(errors(0.0) - errors(chosen)) else 0.0
+
+
+def _is_sure(gains: np.ndarray) -> bool:
+    """Whether the mean of few gains is above zero by Student's test."""
+    count = len(gains)
+    if count < 2:
+        return False
+    normal = NormalDist().inv_cdf(_CONFIDENCE)
+    student = normal * float(small_sample(np.array([_CONFIDENCE]), count - 1)[0])
+    return bool(gains.sum() > student * np.sqrt(count) * gains.std(ddof=1))
 
 
 def choose_reach(source: Source, origins: Origins, scaling: Scaling) -> float:
@@ -86,6 +111,12 @@ def beats_the_last_value(
     gain = (plain - ours).sum(1)
     noise = np.sqrt(len(gain)) * gain.std()
     return bool(gain.sum() > max(_LEAST_TRIAL_GAIN * plain.sum(), _SURE * noise))
+
+
+WORDS_OF_NO_TRUST = (
+    "the network's correction had no sure gain on what was held back: the forecasts are those of "
+    "smoothing, and the network gives the bands around them"
+)
 
 
 def words_of_reach(reach: float) -> str:
