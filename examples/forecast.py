@@ -9,7 +9,7 @@ from tidegate.forecast import GRUForecaster, seasonal_naive
 df = load("us_employment")  # unique_id, ds, y: 23 sectors, ten years of months
 model = GRUForecaster(horizon=12).fit(df)
 print(model.suggestion_)  # the sizes that were chosen, with reasons
-print(model.predict().round(1).head(3))
+print(model.predict().head(3).to_string(float_format="%.1f"))
 
 # The last year, as if it were not known.
 result = model.backtest(df, windows=1)

@@ -19,4 +19,4 @@ with TemporaryDirectory() as folder:
     model = GRUForecaster.load(path)  # on another machine, another day
     forecast = model.predict(df[is_new])
 
-print(forecast[["unique_id", "ds", "GRU-lo-80", "GRU", "GRU-hi-80"]].round(0).to_string())
+print(forecast[["unique_id", "ds", "GRU-lo-80", "GRU", "GRU-hi-80"]].to_string(float_format="%.0f"))

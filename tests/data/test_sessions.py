@@ -14,7 +14,7 @@ HOUR = 3_600_000_000_000
 def market(weeks: int = 6, freq: str = "h", first: str = "09:00", last: str = "16:00"):
     """Time stamps of a market that is open on working days."""
     stamps = pd.date_range("2024-03-04", periods=weeks * 7 * 24 * 60, freq="min")
-    stamps = stamps[stamps.dayofweek < 5]
+    stamps = stamps[stamps.day_of_week < 5]
     stamps = stamps[stamps.indexer_between_time(first, last)]
     return stamps[(stamps - stamps.normalize()) % pd.Timedelta(1, freq) == pd.Timedelta(0)]
 

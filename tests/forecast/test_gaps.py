@@ -83,7 +83,7 @@ def test_a_stock_is_never_forecast_for_a_saturday():
     model = small_forecaster().fit(df)
     assert model.derived_.gap
     forecast = model.predict()
-    assert (forecast.ds.dt.dayofweek < 5).all()
+    assert (forecast.ds.dt.day_of_week < 5).all()
     assert forecast.ds.to_list() == list(pd.bdate_range(days[-1], periods=7)[1:])
 
 
@@ -92,7 +92,7 @@ def test_a_new_series_of_few_values_is_on_the_calendar_that_was_learnt():
     values = 100 + np.cumsum(np.random.default_rng(0).standard_normal(len(days)))
     model = small_forecaster().fit(pd.DataFrame({"ds": days, "y": values}))
     few = pd.DataFrame({"ds": pd.to_datetime(["2024-08-01", "2024-08-02"]), "y": [3.0, 4.0]})
-    assert (model.predict(few).ds.dt.dayofweek < 5).all()
+    assert (model.predict(few).ds.dt.day_of_week < 5).all()
 
 
 def test_the_gap_helps_with_a_drug_that_leaves_the_blood():

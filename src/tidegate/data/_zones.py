@@ -55,7 +55,7 @@ def choose_clock(
     moments, first = np.unique(utc, return_index=True)
     shown = local[first]
     gaps, shown_gaps = np.diff(moments), np.diff(shown)
-    if not (shown_gaps > np.timedelta64(0)).all():
+    if not (shown_gaps > np.timedelta64(0, "ns")).all():
         return utc, "UTC"
     hours, shown_hours = _count(_hours(moments)), _count(_hours(shown))
     if shown_hours < hours and _count(shown_gaps) < _count(gaps):
@@ -92,11 +92,11 @@ def restore_zone(column: nw.Series, like: nw.Series, clock: Clock | None) -> nw.
 def _put_back(local: np.ndarray, forward: np.ndarray) -> np.ndarray:
     """Hours that there were not, as clocks were put forward so far, instead of those after them."""
     hours = _hours(local)
-    usual = np.unique(hours[forward <= np.timedelta64(0)])
+    usual = np.unique(hours[forward <= np.timedelta64(0, "ns")])
     if not len(usual):
         return local
     late = hours - usual[np.maximum(np.searchsorted(usual, hours, "right") - 1, 0)]
-    return np.where((late > np.timedelta64(0)) & (late <= forward), local - late, local)
+    return np.where((late > np.timedelta64(0, "ns")) & (late <= forward), local - late, local)
 
 
 def _hours(times: np.ndarray) -> np.ndarray:

@@ -134,9 +134,10 @@ _LENGTHS = {"year": 365 * DAY_NS, "week": 7 * DAY_NS, "day": DAY_NS}
 
 
 def _of_year(stamps: np.ndarray) -> np.ndarray:
-    start = stamps.astype("datetime64[Y]")
-    length = ((start + 1).astype("datetime64[ns]") - start.astype("datetime64[ns]")).astype(float)
-    return (stamps - start.astype("datetime64[ns]")).astype(float) / length
+    year = stamps.astype("datetime64[Y]")
+    start = year.astype("datetime64[ns]")
+    length = (year + np.timedelta64(1, "Y")).astype("datetime64[ns]") - start
+    return (stamps - start).astype(float) / length.astype(float)
 
 
 def _of_day(stamps: np.ndarray) -> np.ndarray:

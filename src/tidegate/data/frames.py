@@ -63,4 +63,8 @@ def _as(column: nw.Series, want: nw.dtypes.DType) -> nw.Series:
     times_into_other = is_time and not isinstance(want, nw.Date | nw.Datetime)
     if times_into_other or isinstance(want, nw.Object | nw.Unknown):
         return column
+    of_pandas = column.implementation.is_pandas_like()
+    if of_pandas and isinstance(want, nw.Datetime) and zone_of(column) is not None:
+        # Its casts do not know every zone.
+        return nw.from_native(column.to_native().dt.as_unit(want.time_unit), series_only=True)
     return column.cast(want)

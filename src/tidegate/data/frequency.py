@@ -221,7 +221,7 @@ class Months(Frequency):
 
     def shift(self, start: np.ndarray, steps: np.ndarray) -> np.ndarray:
         hour = start - start.astype("datetime64[D]")
-        months = start.astype("datetime64[M]") + steps * self.months
+        months = start.astype("datetime64[M]") + (steps * self.months).astype("timedelta64[M]")
         return day_of_month(months, self.day).astype("datetime64[ns]") + hour
 
 
@@ -275,12 +275,13 @@ def day_of_month(months: np.ndarray, day: str) -> np.ndarray:
     """The date on which `day` ("start", "end", "business end", "15") falls in each month."""
     if day == "start":
         return months.astype("datetime64[D]")
-    last = (months + 1).astype("datetime64[D]") - 1
+    one_day = np.timedelta64(1, "D")
+    last = (months + np.timedelta64(1, "M")).astype("datetime64[D]") - one_day
     if day == "end":
         return last
     if day == "business end":
         return np.busday_offset(last, 0, roll="backward")
-    return np.minimum(months.astype("datetime64[D]") + (int(day) - 1), last)
+    return np.minimum(months.astype("datetime64[D]") + (int(day) - 1) * one_day, last)
 
 
 _LONGEST = 36_500  # days of a step

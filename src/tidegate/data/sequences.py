@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ._columns import Names, Series, read_ids, read_numbers, read_times
+from ._columns import Names, Series, entries_or_none, read_ids, read_numbers, read_times
 from .frames import to_frame
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class SequenceFrame:
         ids = [str(row + 1) for row in range(len(frame))]
         rows = [np.array([row]) for row in range(len(frame))]
         if len(names) == 1 and frame[names[0]].dtype == nw.String:
-            texts = frame[names[0]].to_list()
+            texts = entries_or_none(frame[names[0]])
             for row, text in enumerate(texts):
-                if not text:
+                if text is None:
                     raise InputError(
                         f"{source}: column {names[0]!r}, data row {row + 1} is empty: a sequence "
                         "of length 0"
