@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from tidegate.errors import InputError
 from tidegate.forecast import GRUForecaster
-from tidegate.inspect import ablate, carry, gates, memory
+from tidegate.inspect import ablate, carry, gates, memory, report
 from tidegate.inspect._input import read_input
 
 
@@ -70,3 +71,17 @@ def test_a_loaded_forecaster_is_looked_into_with_other_series(model, tmp_path):
     assert found.gap == pytest.approx(0, abs=1e-4)
     with pytest.raises(ValueError, match="not fitted"):
         gates(GRUForecaster(horizon=2), one)
+
+
+def test_a_series_that_ends_in_a_gap_is_drawn_apart_from_its_forecast(model):
+    df = sales().assign(y=lambda df: df.y.where((df.unique_id != "north") | (df.ds < "2021-08")))
+    assert "north: from nothing to a forecast" in report(model, df).html
+
+
+def test_series_too_short_to_read_are_said_to_be(model):
+    two, one = (sales().groupby("unique_id").head(n) for n in (2, 1))
+    assert np.isnan(report(model, two).ablation.loss)  # nothing before the last four steps
+    with pytest.raises(InputError, match="no series has two known values before its last 4 steps"):
+        ablate(model, two)
+    with pytest.raises(InputError, match=r"nothing can be read: no series has two known values$"):
+        report(model, one)

@@ -15,6 +15,7 @@ from .._series.model import Source
 from .._series.scale import Scaled, scale, scale_future
 from .._series.windows import Origins
 from ..data import Panel
+from ..errors import InputError
 from ._examples import as_tensors
 from ._network import pinball
 
@@ -29,12 +30,18 @@ def look_into(forecaster: GRUForecaster, panel: Panel, known: bool) -> Inspectab
         forecaster: fitted.
         panel: the series.
         known: read up to a horizon before the end, so that what came is known.
+
+    Raises:
+        InputError: no series has the two values that a forecast is made of.
     """
     model, horizon = forecaster.model_, forecaster.horizon
     source = forecaster.derived_.source(panel, model.layout, horizon)
     windows = source.windows
     origins = windows.ends(horizon if known else 0)
     origins = origins.where(windows.known_before(origins, 2, model.scaling.context))
+    if not len(origins.step):
+        where = f" before its last {horizon} steps" if known else ""
+        raise InputError(f"nothing can be read: no series has two known values{where}")
     history = windows.history(origins, model.scaling.context)
     scaled = scale(history, model.scaling)
     truth = windows.future(origins, horizon)

@@ -142,9 +142,9 @@ def _ahead(name: str, row: int, ahead: Ahead, item: Inspectable) -> str:
     labels = list(item.labels[row])[-len(past) :] if item.labels is not None and len(past) else []
     labels = labels or [str(t - len(past)) for t in range(len(past))]
     here = np.arange(len(past))
-    there = len(past) - 1 + np.arange(steps + 1) if len(past) else np.arange(steps)
     known = past[np.isfinite(past)]
-    start = known[-1:] if len(past) else np.zeros(0)
+    start = past[-1:] if np.isfinite(past[-1:]).all() else past[:0]  # where the lines meet
+    there = len(past) - len(start) + np.arange(len(start) + steps)
     lines = [
         Line("history", here, past, "truth"),
         Line(
@@ -159,7 +159,7 @@ def _ahead(name: str, row: int, ahead: Ahead, item: Inspectable) -> str:
         lines.append(Line("what came", there, np.concatenate([start, ahead.truth]), "second"))
     axis = Axis("", names=[*labels, *ahead.labels], low=0, high=len(labels) + steps - 1)
     says = (
-        f"{name}: from {number(float(start[0])) if len(start) else 'nothing'} to a forecast of "
+        f"{name}: from {number(float(known[-1])) if len(known) else 'nothing'} to a forecast of "
         f"{number(float(ahead.median[-1]))} at {ahead.labels[-1]}, {ahead.band} from "
         f"{number(float(ahead.low[-1]))} to {number(float(ahead.high[-1]))}."
     )
