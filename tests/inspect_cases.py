@@ -33,11 +33,6 @@ class Reader(nn.Module):
         return self.head(self.gru(self.embed(tokens))[0])
 
 
-def likeliest_next(result, t):
-    token = result[:, t].argmax(-1, keepdim=True)
-    return lambda other: other[:, t].log_softmax(-1).gather(-1, token)[:, 0]
-
-
 def a_text(text: str = SENTENCE) -> Inspectable:
     torch.manual_seed(0)
     words = text.split()
@@ -57,7 +52,7 @@ def a_text(text: str = SENTENCE) -> Inspectable:
         tokens=True,
         outcomes=[choices],
         foresees=True,
-        score=likeliest_next,
+        score=lambda result, t: result[:, t].log_softmax(-1).max(-1).values,
         score_words="the log-probability of the likeliest next word",
         loss=lambda result: nn.functional.cross_entropy(result[0, :-1], tokens[0, 1:]),
     )

@@ -15,7 +15,7 @@ from tidegate.runtime import Model, Stack
 def write_models(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Models by name; a panel for the forecaster "f", and steps with labels for "c" and "r"."""
     panel = small_panel(2)
-    small_forecaster(steps=4).fit(panel).save(folder / "f.safetensors")
+    small_forecaster(steps=4, trust=1.0).fit(panel).save(folder / "f.safetensors")
     days = pd.date_range("2024-01-01", periods=80)
     dated = pd.DataFrame({"ds": days, "y": seasonal_series(0, 80, 7), "promo": np.arange(80) % 3})
     options = {"future_cols": ("promo",), "calendar": True, "steps": 2, "horizon": 2}

@@ -87,9 +87,8 @@ class Inspectable:
         values: (rows, time) the series at each step in its own units; NaN where not known.
         outcomes: for each row what came out: one `Ahead`, one `Numbers`, or `Choices`, one or more.
         foresees: the choices are of what comes after a step, not of the step itself.
-        score: from the module's result and a step (-1 for the last) to what is asked there: a
-            function from any result to one number a row, whose origin is traced back to the steps
-            of the input. A class or token is chosen by the module's result, once and for all.
+        score: from the module's result and a step (-1 for the last) to one number a row, whose
+            origin is traced back to the steps of the input.
         score_words: that number in words: "the median forecast one month ahead".
         score_step: the step that is asked about where nothing is said.
         loss: from the module's result to the loss, one number; None where no truth is known.
@@ -106,7 +105,7 @@ class Inspectable:
     values: np.ndarray | None = None
     outcomes: Sequence[Ahead | Numbers | Sequence[Choices]] | None = None
     foresees: bool = False
-    score: Callable[[Any, int], Callable[[Any], Tensor]] | None = None
+    score: Callable[[Any, int], Tensor] | None = None
     score_words: str = "the output"
     score_step: int = -1
     loss: Callable[[Any], Tensor] | None = None

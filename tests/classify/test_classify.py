@@ -366,7 +366,7 @@ def test_what_inspection_is_shown_is_what_the_model_answers(per_step):
     with torch.no_grad():
         answer = shown.module(*shown.inputs)
         assert torch.isfinite(shown.loss(answer))
-        assert shown.score(answer, -1)(answer).shape == (12,)
+        assert shown.score(answer, -1).shape == (12,)
     likeliest = [[choice.names[0] for choice in row] for row in shown.outcomes]
     found = model.predict(x)
     assert likeliest == [one.tolist() if per_step else [one] for one in found]

@@ -30,6 +30,13 @@ def test_effects_add_up_to_the_forecast():
     assert set(effects[effects.ds >= effects.unique_id.map(first)].input) == {"promo"}
 
 
+def test_effects_add_up_where_a_series_is_short():
+    model = small_forecaster(steps=10, trust=1.0).fit(small_panel(4, 50))
+    short = frame({"short": np.array([100.0, 130.0, 90.0, 95.0, 120.0, 110.0])})
+    effects, forecast = model.explain(short), model.predict(short)
+    np.testing.assert_allclose(effects.effect.sum(), forecast.GRU.mean(), rtol=0.01)
+
+
 def test_what_the_network_looks_at_is_found():
     """Each value repeats the one four steps before it: no other step says anything."""
     rng = np.random.default_rng(0)

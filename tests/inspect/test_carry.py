@@ -6,10 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from inspect_cases import a_text
-from tidegate.classify import GRUClassifier
-from tidegate.inspect import carry, report
-from tidegate.inspect._input import read_input
+from tidegate.inspect import carry
 from tidegate.nn import GRU
 
 BATCH, TIME, FEATURES, HIDDEN = 3, 7, 2, 5
@@ -143,82 +140,3 @@ def test_rows_and_steps_that_are_not_there_are_refused():
         carry(a_gru(), an_input(), row=3)
     with pytest.raises(ValueError, match="t must be one of 7 steps, but it is 7"):
         carry(a_gru(), an_input(), 7)
-
-
-def machines(lengths: list[int]) -> tuple[list[np.ndarray], list[str]]:
-    """A slow wave, a fast one, and a slow one that drifts."""
-    rng = np.random.default_rng(0)
-    x, y = [], []
-    for i, length in enumerate(lengths):
-        kind, t = i % 3, np.arange(length)
-        wave = np.sin(t * (0.3, 0.8, 0.3)[kind]) + rng.normal(0, 0.2, length)
-        drift = t / length * (kind == 2) + rng.normal(0, 0.2, length)
-        x.append(np.column_stack([wave, drift]))
-        y.append(("sound", "broken", "worn")[kind])
-    return x, y
-
-
-def test_of_a_trained_classifier_they_add_up_and_ask_about_one_class():
-    x, y = machines([8 + 7 * i % 23 for i in range(24)])
-    model = GRUClassifier(hidden_size=8, steps=60, members=2).fit(x, y)
-    rows = x[:3]
-    item = read_input(model, rows)
-    with torch.no_grad():
-        answer = item.module(*item.inputs)
-        nothing = item.module(torch.zeros_like(item.inputs[0]), item.inputs[1])
-    likeliest = answer.argmax(1)
-    assert (likeliest != nothing.argmax(1)).any()
-    for row in range(len(rows)):
-        found = carry(model, rows, row=row)
-        assert len(found.integrated) == len(rows[row])
-        assert found.score == pytest.approx(answer[row, likeliest[row]].item(), rel=1e-4)
-        assert found.baseline == pytest.approx(nothing[row, likeliest[row]].item(), rel=1e-4)
-        assert found.adds_up
-        assert found.integrated.sum() == pytest.approx(
-            found.score - found.baseline, rel=0.011, abs=1e-3 * np.abs(found.integrated).sum()
-        )
-
-
-def test_of_a_text_they_add_up_and_ask_about_one_word():
-    item = a_text()
-    found = carry(item)
-    with torch.no_grad():
-        likeliest = item.module(*item.inputs)[0, -1].log_softmax(-1).max().item()
-    assert found.score == pytest.approx(likeliest, abs=1e-5)
-    assert found.gap == pytest.approx(0, abs=1e-4)
-
-
-def a_latch() -> GRU:
-    """Keeps the sign of its first inputs, the surer the longer it reads; of none it is -1."""
-    gru = GRU(1, 1, batch_first=True)
-    with torch.no_grad():
-        for parameter in gru.parameters():
-            parameter.zero_()
-        gru.weight_ih_l0[2] = 0.3
-        gru.weight_hh_l0[2] = 4
-        gru.bias_ih_l0[0] = 20  # the reset gate is open
-        gru.bias_ih_l0[2] = -0.1
-    return gru
-
-
-def test_where_the_output_turns_within_a_little_of_the_way_they_add_up_all_the_same():
-    gru, x = a_latch(), torch.ones(1, 12, 1)
-    few = carry(gru, x, points=32)
-    assert not few.adds_up
-    assert "miss it by" in repr(few)
-    found = carry(gru, x)
-    assert found.score == pytest.approx(1, abs=1e-2)
-    assert found.baseline == pytest.approx(-1, abs=1e-2)
-    assert found.adds_up
-    assert found.integrated.sum() == pytest.approx(2, rel=0.011)
-
-
-def test_where_the_output_jumps_the_page_says_that_the_bars_do_not_add_up():
-    made = report(a_latch(), torch.ones(1, 60, 1))
-    assert not made.carry.adds_up
-    assert "not to the difference of 2:" in made.html
-    assert "add up to the difference." not in made.html
-    heads = [finding.head for finding in made.findings]
-    assert "Which steps the output came from cannot be told." in heads
-    assert not any(head.startswith("What came out rests") for head in heads)
-    assert "the bars add up to the difference." in report(a_latch(), torch.ones(1, 4, 1)).html

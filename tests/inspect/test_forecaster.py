@@ -69,7 +69,6 @@ def test_a_loaded_forecaster_is_looked_into_with_other_series(model, tmp_path):
     found = carry(loaded, one)
     assert found.words.startswith("the network's correction")
     assert found.gap == pytest.approx(0, abs=1e-4)
-    assert found.adds_up
     with pytest.raises(ValueError, match="not fitted"):
         gates(GRUForecaster(horizon=2), one)
 

@@ -140,12 +140,6 @@ def test_a_training_that_was_best_early_is_found():
     assert any(f.head == "Validation was best at step 10 of 50 (training)." for f in made.findings)
 
 
-def test_a_loss_that_rises_by_next_to_nothing_of_what_was_learnt_is_no_finding():
-    history = History([1.0] * 50, [(10, 5.0e-4), (20, 5.3e-4), (30, 5.2e-4), (50, 5.4e-4)], 1.0)
-    made = report(GRU(1, 2), torch.randn(9, 2, 1), history=history)
-    assert not any("Validation was best" in f.head for f in made.findings)
-
-
 def test_a_module_whose_result_has_no_rows_has_a_page_without_an_origin():
     class Named(nn.Module):
         def __init__(self):

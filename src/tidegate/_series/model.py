@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from .windows import Origins, Windows
 
 # Histories are scaled some at a time, so many numbers, so that memory does not grow with the panel.
 _CHUNK = 2**20
+# How fast a forecast turns to the last value where a history is shorter than those learnt from.
+_CAUTION = 3
 
 Network = Callable[[Inputs], np.ndarray]
 
@@ -49,6 +52,9 @@ class Model:
             at all.
         widths: by how much to stretch the distance of each quantile from the median.
         correlation: of the errors at each two steps ahead, as normal scores, (horizon, horizon).
+        least: how many values histories had in training, at least. A shorter one is read with
+            caution: the fewer its values, the nearer is the forecast to the last of them, and the
+            bands to those of a random walk.
     """
 
     scaling: Scaling
@@ -59,14 +65,27 @@ class Model:
     reach: float
     widths: np.ndarray
     correlation: np.ndarray
+    least: int = 1
 
     def forecast(self, source: Source, origins: Origins) -> np.ndarray:
         """Quantiles from each origin on, (origins, horizon, quantiles)."""
         parts = [
-            unscale(stretch(answer.quantiles, self.widths), answer.scaled)
-            for answer in self.answers(source, origins)
+            unscale(self.bands(answer), answer.scaled) for answer in self.answers(source, origins)
         ]
         return np.concatenate(parts)
+
+    def bands(self, answer: Answer) -> np.ndarray:
+        """Quantiles of the residual, as wide as the data showed, (origins, horizon, quantiles)."""
+        quantiles, believed = stretch(answer.quantiles, self.widths), self.believed(answer.scaled)
+        short = np.flatnonzero(believed < 1)
+        if len(short):
+            share = believed[short, None, None]
+            middle = len(self.quantiles) // 2
+            median = quantiles[short, :, middle : middle + 1]
+            walk = _random_walk(answer.scaled.change[short], self.scaling.horizon, self.quantiles)
+            distance = share * (quantiles[short] - median) + (1 - share) * walk
+            quantiles[short] = median + distance
+        return quantiles
 
     def answers(self, source: Source, origins: Origins) -> Iterator[Answer]:
         """What the networks say of some origins at a time, before it is stretched."""
@@ -81,11 +100,23 @@ class Model:
         mean = answers.mean(0, dtype=np.float64)
         middle = mean.shape[-1] // 2
         median = mean[..., middle]
-        return mean + (self.median(median, scaled.last) - median)[..., None]
+        reach = self.reach * self.believed(scaled)
+        return mean + (self.median(median, scaled.last, reach[:, None]) - median)[..., None]
 
-    def median(self, correction: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """The median forecast, from what the networks say and where the last value lies."""
-        return self.reach * self.trust * correction + (1 - self.reach) * last
+    def median(
+        self, correction: np.ndarray, last: np.ndarray, reach: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The median forecast, from what the networks say and where the last value lies.
+
+        `reach` is the model's own unless it is given.
+        """
+        share = self.reach if reach is None else reach
+        return share * self.trust * correction + (1 - share) * last
+
+    def believed(self, scaled: Scaled) -> np.ndarray:
+        """How far each history is one to go by, from 0 for a single value to 1, (rows,)."""
+        share = (scaled.count - 1) / max(self.least - 1, 1)
+        return np.where(scaled.count < self.least, share**_CAUTION, 1.0)
 
     def facts(self) -> dict[str, Any]:
         """All but the networks, as JSON has it."""
@@ -96,6 +127,7 @@ class Model:
             "trust": self.trust,
             "reach": self.reach,
             "widths": self.widths.tolist(),
+            "least": self.least,
         }
 
     @classmethod
@@ -112,7 +144,15 @@ class Model:
             facts["reach"],
             np.array(facts["widths"]),
             correlation,
+            facts.get("least", 1),  # files of before have none
         )
+
+
+def _random_walk(change: np.ndarray, horizon: int, quantiles: Sequence[float]) -> np.ndarray:
+    """Distances of its quantiles from its start; `change` is its mean absolute one, in a step."""
+    normal = np.array([NormalDist().inv_cdf(quantile) for quantile in quantiles])
+    steps = np.sqrt(np.pi / 2 * np.arange(1, horizon + 1))
+    return change[:, None, None] * steps[:, None] * normal
 
 
 def chunks(origins: Origins, context: int) -> Iterator[Origins]:

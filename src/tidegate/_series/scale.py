@@ -31,8 +31,8 @@ _AVERAGED = 4
 
 # The scale of a history is at least this share of its unit: what moves less stands still.
 _LEAST_SCALE = 0.01
-# That of a history of one value.
-_UNKNOWN_SCALE = 0.1
+# That of a history of one value; and how much a value changes by, which counts as so many changes.
+_UNKNOWN_SCALE, _UNKNOWN_CHANGES = 0.1, 3
 # Residuals beyond this many scales are outliers or breaks; the network sees them cut.
 _LARGEST_INPUT = 20.0
 # A future value below this share of the unit counts as this when logarithms are learnt.
@@ -81,6 +81,8 @@ class Scaled(NamedTuple):
     last: np.ndarray  # (rows, horizon): distance of the last value from it, in scales
     scale: np.ndarray  # (rows,): the size of one residual
     weight: np.ndarray  # (rows,): what an error of one residual costs
+    count: np.ndarray  # (rows,): how many values are known
+    change: np.ndarray  # (rows,): how much a value usually differs from the one before, in scales
     unit: np.ndarray  # (rows,)
     lowest: np.ndarray  # (rows,): no forecast is below; 0 where the history never was
     log: np.ndarray  # (rows,): whether logarithms were taken
@@ -112,6 +114,8 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
     past_season = indices[:, np.arange(context)[read] % length] / size[:, None]
     known = np.isfinite(residual)
     count = np.isfinite(z).sum(1)
+    # What never moved is forecast to stay; how one value will move, nobody knows.
+    moves = np.where(smoothed.error > 0, size, np.where(count == 1, _UNKNOWN_SCALE, 0.0))
     return Scaled(
         history=_cut(np.stack([np.where(known, residual, 0.0), known, past_season], -1)),
         facts=_cut(
@@ -130,9 +134,10 @@ def scale(history: np.ndarray, scaling: Scaling) -> Scaled:
         candidates=_cut(distances),
         base=base,
         last=(_last_value(z)[:, None] - base) / size[:, None],
-        # What never moved is forecast to stay; how one value will move, nobody knows.
-        scale=np.where(smoothed.error > 0, size, np.where(count == 1, _UNKNOWN_SCALE, 0.0)),
+        scale=moves,
         weight=_weight(z, smoothed.level, size, log, scaling.season_length),
+        count=count,
+        change=np.where(moves > 0, _usual_change(z) / np.where(moves > 0, moves, 1.0), 0.0),
         unit=unit,
         lowest=np.where(scaling.log & (np.nanmin(history, 1) >= 0), 0.0, -_LARGEST),
         log=log,
@@ -252,6 +257,14 @@ def _mean_change(z: np.ndarray, lag: int) -> np.ndarray:
     change = np.abs(z[:, lag:] - z[:, :-lag])
     known = np.isfinite(change)
     return np.where(known, change, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+
+
+def _usual_change(z: np.ndarray) -> np.ndarray:
+    """Mean absolute change over a step, of few steps mixed with what is usual."""
+    change = np.abs(np.diff(z, axis=1))
+    known = np.isfinite(change)
+    total = np.where(known, change, 0.0).sum(1) + _UNKNOWN_CHANGES * _UNKNOWN_SCALE
+    return total / (known.sum(1) + _UNKNOWN_CHANGES)
 
 
 def _cut(numbers: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from .._sequences import NumberReader, from_scaled
 from ._network import EACH_STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..train import History
     from ._inputs import Inputs
@@ -134,15 +134,11 @@ def _choices(chances: Array, step: int, classes: Array, truth: int | None) -> Ch
 def _score(pooling: str, lengths: Tensor):
     """The logit of the likeliest class, of the step asked about where each has one."""
 
-    def logits(answer: Tensor, step: int) -> Tensor:
+    def score(answer: Tensor, step: int) -> Tensor:
         if pooling != EACH_STEP:
-            return answer
+            return answer.max(1).values
         at = lengths - 1 if step < 0 else torch.full_like(lengths, step)
-        return answer[torch.arange(len(answer)), at.clamp(max=answer.size(1) - 1)]
-
-    def score(answer: Tensor, step: int) -> Callable[[Tensor], Tensor]:
-        likeliest = logits(answer, step).argmax(1, keepdim=True)
-        return lambda other: logits(other, step).gather(1, likeliest)[:, 0]
+        return answer[torch.arange(len(answer)), at.clamp(max=answer.size(1) - 1)].max(1).values
 
     return score
 

@@ -136,6 +136,7 @@ def learn(
         choose_reach(source, everywhere, plan.scaling) if plan.trust is None else 1.0,
         np.ones(len(plan.quantiles)),
         random_walk_correlation(plan.scaling.horizon),
+        _least_history(source.windows, plan.scaling),
     )
     trials = int(held_out is not None)
     watch.total = (trials + plan.members) * plan.settings.steps

@@ -13,7 +13,7 @@ import numpy as np
 from .._estimator import NOT_NEGATIVE, Estimator, Range, check_seed, require_count
 from .._inspectable import Inspectable
 from .._plots import ForecastChart, forecast_figure
-from .._series.bands import column_names, quantiles_of, stretch
+from .._series.bands import column_names, quantiles_of
 from .._series.derived import Derived
 from .._series.model import Model, Source
 from .._series.paths import draw_paths
@@ -296,8 +296,7 @@ class GRUForecaster(Estimator):
         rng = np.random.default_rng(seed)
         drawn = []
         for answer in model.answers(source, source.windows.ends()):
-            quantiles = stretch(answer.quantiles, model.widths)
-            some = draw_paths(quantiles, model.quantiles, model.correlation, paths, rng)
+            some = draw_paths(model.bands(answer), model.quantiles, model.correlation, paths, rng)
             drawn.append(unscale(some.swapaxes(1, 2), answer.scaled).swapaxes(1, 2))
         stamps = [panel.stamps(i, len(panel.times[i]), self.horizon) for i in range(len(panel))]
         columns = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 
 Score = Callable[[Any], Tensor]
 
-# Points of Gauss and Legendre on each stretch of the way, and stretches to begin with.
-_RULE = 8
-_STRETCHES = 4
-
 
 @dataclass(frozen=True, eq=False)
 class Carry:
@@ -43,7 +38,6 @@ class Carry:
         gradient: (time,) gradient times input, summed over the features of a step.
         integrated: (time,) integrated gradients: they add up to `score - baseline`.
         gap: by how much they miss it, which the finite number of points leaves.
-        adds_up: whether they miss it by little: 1% of it, or a thousandth of all parts' sizes.
     """
 
     labels: tuple[str, ...]
@@ -54,7 +48,6 @@ class Carry:
     gradient: np.ndarray
     integrated: np.ndarray
     gap: float
-    adds_up: bool
 
     def share(self) -> np.ndarray:
         """(time,) the size of each step's part in the sum of all sizes."""
@@ -77,8 +70,7 @@ class Carry:
         share = self.share()
         best = np.argsort(-share)[:3]
         most = ", ".join(f"{self.labels[t]!r} {share[t]:.0%}" for t in best)
-        missed = "" if self.adds_up else f"; the parts miss it by {self.gap:.3g}"
-        return f"Carry({self.words} = {self.score:.4g}; from {most}{missed})"
+        return f"Carry({self.words} = {self.score:.4g}; from {most})"
 
 
 @torch.inference_mode(False)  # gradients are needed
@@ -90,16 +82,14 @@ def carry(
     *,
     row: int = 0,
     score: Score | None = None,
-    points: int = 512,
+    points: int = 32,
 ) -> Carry:
     """Which earlier steps the output at step `t` came from.
 
     Both measures ask about the input of the (first) GRU: the features of a series, the embedding of
     a token. Gradient times input is what a first-order change says; integrated gradients
     (Sundararajan et al. 2017) add it up along the way from an input of zeros, and their sum is all
-    that the input did. A trained GRU may turn from one answer to another within a hundred
-    thousandth of the way, so that points are added where a stretch of it does not add up, until all
-    does: see `adds_up`. It does not where the output jumps within the precision of its numbers.
+    that the input did.
 
     Args:
         model: as for `gates`.
@@ -111,7 +101,7 @@ def carry(
         score: from the module's result to the number to explain, one a row. By default an
             estimator's own (the forecast, the likeliest next token); for a module how far the
             output goes in the direction in which it points.
-        points: of the integral at most.
+        points: of the integral.
 
     Raises:
         TypeError: `model` or `x` is of the wrong type.
@@ -134,7 +124,7 @@ def carry_of(
     *,
     row: int = 0,
     score: Score | None = None,
-    points: int = 512,
+    points: int = 32,
 ) -> Carry:
     """As `carry`, of what was read already."""
     result, calls = capture(item.module, item.inputs)
@@ -150,16 +140,14 @@ def carry_of(
     measure = _measure(item, call, replay, result, t, row, score)
     data = call.input.data if isinstance(call.input, PackedSequence) else call.input
     data = as_numbers(data, call.module).detach()
-
-    def at(place: float) -> tuple[float, Tensor]:
-        return _slope(item, call.module, place * data, measure)
-
-    value, slope = at(1.0)
-    baseline, _ = at(0.0)
-    total = _Way(at, data, points).mean_gradient()
+    value, slope = _slope(item, call.module, data, measure)
+    baseline, _ = _slope(item, call.module, torch.zeros_like(data), measure)
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    total = torch.zeros_like(slope)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        total += weight * _slope(item, call.module, float(node) * data, measure)[1]
     gradient, integrated = (_by_step(part * data.double(), call, row) for part in (slope, total))
     gradient, integrated = gradient[: lengths[row]], integrated[: lengths[row]]
-    gap = float(value - baseline - integrated.sum())
     labels = step_labels(item, replay.time, lengths)[row][: lengths[row]]
     words = item.score_words if score is None else "the score"
     return Carry(
@@ -170,90 +158,8 @@ def carry_of(
         baseline=baseline,
         gradient=gradient,
         integrated=integrated,
-        gap=gap,
-        adds_up=abs(gap) <= _allowed(baseline, value, integrated),
+        gap=float(value - baseline - integrated.sum()),
     )
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """A part of the way from no input to all of it, between two places."""
-
-    places: tuple[float, float]
-    values: tuple[float, float]
-    total: Tensor
-    miss: float
-
-
-class _Way:
-    """The straight way from no input to `data`, in stretches.
-
-    On each the gradients have to add up to what the number changes by.
-    """
-
-    def __init__(self, at: Callable[[float], tuple[float, Tensor]], data: Tensor, points: int):
-        self._at, self._data = at, data
-        self._nodes, self._weights = np.polynomial.legendre.leggauss(min(_RULE, points))
-        count = max(1, min(_STRETCHES, points // (_RULE + 1)))
-        ends = [k / count for k in range(count + 1)]
-        values = [at(end)[0] for end in ends]
-        self._stretches = [
-            self._stretch(*pair) for pair in zip(pairwise(ends), pairwise(values), strict=True)
-        ]
-        self._narrowest = torch.finfo(data.dtype).eps
-        self._left = points - count * len(self._nodes)
-
-    def mean_gradient(self) -> Tensor:
-        """Over the way; of stretches halved until all that they miss together is allowed."""
-        first, last = self._stretches[0].values[0], self._stretches[-1].values[1]
-        while self._left > 2 * len(self._nodes):
-            total = self._total()
-            allowed = _allowed(first, last, (total * self._data).sum(-1).numpy(force=True))
-            worst = max(self._stretches, key=lambda part: part.miss)
-            if sum(part.miss for part in self._stretches) <= allowed or self._jumps(worst, allowed):
-                return total
-            self._halve(worst)
-        return self._total()
-
-    def _total(self) -> Tensor:
-        return torch.stack([part.total for part in self._stretches]).sum(0)
-
-    def _stretch(self, places: tuple[float, float], values: tuple[float, float]) -> _Stretch:
-        low, width = places[0], places[1] - places[0]
-        total = torch.zeros_like(self._data, dtype=torch.float64)
-        for node, weight in zip((self._nodes + 1) / 2, self._weights / 2, strict=True):
-            total += width * weight * self._at(float(low + width * node))[1]
-        miss = abs(values[1] - values[0] - float((total * self._data).sum()))
-        return _Stretch(places, values, total, miss)
-
-    def _halve(self, whole: _Stretch) -> None:
-        (low, high), (first, last) = whole.places, whole.values
-        middle = (low + high) / 2
-        between = self._at(middle)[0]
-        self._stretches.remove(whole)
-        self._stretches.append(self._stretch((low, middle), (first, between)))
-        self._stretches.append(self._stretch((middle, high), (between, last)))
-        self._left -= 2 * len(self._nodes) + 1
-
-    def _jumps(self, part: _Stretch, allowed: float) -> bool:
-        """Whether the number changes by more than that within the precision of the input."""
-        (low, high), (first, last) = part.places, part.values
-        while high - low > self._narrowest:
-            if abs(last - first) <= allowed:
-                return False
-            middle = (low + high) / 2
-            between = self._at(middle)[0]
-            if abs(between - first) > abs(last - between):
-                high, last = middle, between
-            else:
-                low, first = middle, between
-        return True
-
-
-def _allowed(baseline: float, value: float, parts: np.ndarray) -> float:
-    """By how much the parts of the steps may miss what they add up to."""
-    rounding = 1e-5 * max(abs(baseline), abs(value))
-    return max(0.01 * abs(value - baseline), 1e-3 * float(np.abs(parts).sum()), rounding)
 
 
 def _slope(item: Inspectable, gru: nn.Module, data: Tensor, measure: Score) -> tuple[float, Tensor]:
@@ -301,8 +207,7 @@ def _measure(
     if score is not None:
         return lambda result: _one(score(result), row)
     if item.score is not None:
-        asked = item.score(result, t)
-        return lambda result: _one(asked(result), row)
+        return lambda result: _one(item.score(result, t), row)
     t = t % int(replay.lengths[row])
 
     def output(result: Any) -> Tensor:

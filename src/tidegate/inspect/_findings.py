@@ -206,15 +206,6 @@ def _origin(carry: Carry | None, tokens: bool) -> Iterator[Finding]:
     steps, of = len(share), f", for {carry.row}" if carry.row else ""
     asked = f"Asked about {carry.words}{of}, by integrated gradients."
     word = "token" if tokens else "step"
-    if not carry.adds_up:
-        yield Finding(
-            f"Which {word}s the output came from cannot be told.",
-            f"{asked} Their sum is {number(float(carry.integrated.sum()))}, where "
-            f"{number(carry.score - carry.baseline)} came out: the output turns too fast between "
-            "an input of nothing and this one.",
-            "Ask about other inputs.",
-        )
-        return
     if 2 * count <= steps:
         last = f"last {word}" if count == 1 else f"last {count} of {steps:,} {word}s"
         yield Finding(
@@ -316,9 +307,7 @@ def _training(history: dict[str, History] | None) -> Iterator[Finding]:
             continue
         step, value = one.best
         last_step, last = one.validations[-1]
-        begun = max([*one.losses[:1], one.validations[0][1]])
-        harm = max(0.02 * value, 0.01 * (begun - value))
-        if step < 0.6 * last_step and last - value > harm:
+        if step < 0.6 * last_step and last > value * 1.02:
             yield Finding(
                 f"Validation was best at step {step} of {last_step} ({name}).",
                 f"It was {number(value)} there and {number(last)} at the end; the best is kept.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -58,16 +56,12 @@ def look_into(reader: Reader, network: Network, history: History, text: str | No
     )
 
 
-def _odds(scores: Tensor, step: int) -> Callable[[Tensor], Tensor]:
+def _odds(scores: Tensor, step: int) -> Tensor:
     """The log-odds of the likeliest token, which go on growing where its probability is one."""
-    likeliest = scores[:, step].argmax(-1, keepdim=True)
-
-    def odds(other: Tensor) -> Tensor:
-        mine = other[:, step]
-        rest = mine.scatter(-1, likeliest, float("-inf")).logsumexp(-1)
-        return mine.gather(-1, likeliest)[:, 0] - rest
-
-    return odds
+    mine = scores[:, step]
+    best, which = mine.max(-1, keepdim=True)
+    others = mine.scatter(-1, which, float("-inf")).logsumexp(-1)
+    return best[:, 0] - others
 
 
 def _choices(reader: Reader, chances: np.ndarray, pieces: list[str]) -> list[Choices]:

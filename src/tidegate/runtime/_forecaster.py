@@ -252,8 +252,8 @@ def _check_sizes(model: Model, shape: Shape) -> None:
         raise InputError(f"its arrays are of {horizon} steps ahead, and its facts of other steps")
     if len(model.quantiles) != len(model.widths) or len(model.quantiles) != 1 + 2 * shape.bands:
         raise InputError(f"it has {len(model.quantiles)} quantiles, and arrays of other numbers")
-    for name in ("context", "input_length", "season_length"):
-        size = getattr(scaling, name)
+    sizes = {name: getattr(scaling, name) for name in ("context", "input_length", "season_length")}
+    for name, size in (sizes | {"least": model.least}).items():
         if not isinstance(size, int) or not 1 <= size <= _LONGEST:
             raise InputError(f"{name} must be from 1 to {_LONGEST:,}, not {size!r}")
 

