@@ -512,3 +512,5 @@ def test_the_demo_writes_its_four_files(folder, capsys):
     model = "tidegate-demo/model.safetensors"
     assert main(["forecast", "us_employment", "--model", model]) == 0
     assert read_table("tidegate-forecast/forecast.csv").num_rows == 23 * 18
+    small = ["small.safetensors", "--dtype", "int8", "--check", "us_employment"]
+    assert main(["convert", model, *small]) == 0

@@ -130,6 +130,12 @@ def test_an_interrupt_while_files_move_waits_until_all_have(tmp_path, monkeypatc
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
+    refused = pytest.raises(InputError, match=f"cannot write {tmp_path}: it is a folder")
+    with refused, replacing(tmp_path):
+        raise AssertionError("the work has begun")
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused_early(tmp_path):
     (tmp_path / "out").touch()
     for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):

@@ -49,9 +49,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` to write into; it takes its place if the block succeeds.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: `path` is a folder, or its folder cannot be written to.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
     with staged(path.parent) as part:
         yield part / path.name
 

@@ -100,7 +100,8 @@ def read_model(path: str | os.PathLike[str], kind: str | None = None) -> ModelFi
     """
     metadata, data = _read(Path(path), kind or "model")
     if kind is not None and metadata.get("kind") != kind:
-        raise InputError(f"{path} is not {_a(kind)} but {_a(metadata.get('kind', 'model'))}")
+        found = words_of_kind(metadata.get("kind", "model"))
+        raise InputError(f"{path} is not {words_of_kind(kind)} but {found}")
     try:
         tensors = safetensors.numpy.load(data)
         facts, narrow = json.loads(metadata["model"]), json.loads(metadata.get("narrow", "{}"))
@@ -176,7 +177,7 @@ def _read(path: Path, expected: str) -> tuple[dict[str, str], bytes]:
     """The metadata and all bytes of a model file; of any other file, no more than its header."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path} is not a file that holds {_a(expected)}")
+            raise InputError(f"{path} is not a file that holds {words_of_kind(expected)}")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
@@ -184,7 +185,7 @@ def _read(path: Path, expected: str) -> tuple[dict[str, str], bytes]:
             metadata = _metadata(path, file.read(length))
             found = metadata.get("format", "a safetensors file without a format")
             if found != FORMAT:
-                raise InputError(f"{path} is not {_a(expected)} ({FORMAT}) but {found}")
+                raise InputError(f"{path} is not {words_of_kind(expected)} ({FORMAT}) but {found}")
             file.seek(0)
             return metadata, file.read(size)
     except FileNotFoundError:
@@ -215,8 +216,10 @@ def _metadata(path: Path, header: bytes) -> dict[str, str]:
         raise InputError(f"{path} cannot be read as a model: its header is not JSON") from None
 
 
-def _a(kind: str) -> str:
-    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
+def words_of_kind(kind: str) -> str:
+    """What a sentence calls a model of this kind: "a stack", "a language model"."""
+    words = "language model" if kind == "language" else kind
+    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
 
 
 def _said(error: BaseException) -> str:

@@ -209,7 +209,7 @@ def read_sequences(x: Any) -> list[Array] | list[str]:
     if whole is not None and whole.dtype != object:
         return _from_array(whole)
     if not isinstance(x, Sequence | np.ndarray):
-        raise InputError(f"X must be arrays, texts or a long frame, but it is {type(x).__name__}")
+        raise InputError(f"X must be a list of arrays or of texts, but it is {type(x).__name__}")
     if len(x) and all(isinstance(row, Number) or getattr(row, "ndim", 1) == 0 for row in x):
         _refuse_flat(np.shape(x))
     sequences = [_sequence(row, f"X[{i}]") for i, row in enumerate(x)]

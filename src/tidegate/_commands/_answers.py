@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._model_file import words_of_kind
 from .._series.bands import column_names
 from .._stream_state import pack_state, unpack_state
 from .._text import Reader
@@ -88,7 +89,8 @@ def answers_of(model: Any, columns: Columns) -> Answers:
     if isinstance(model, Forecaster):
         return _Forecasts(model, columns)
     if columns.target or columns.levels:
-        raise InputError(f"--target and --levels are for a forecaster, not a {model.kind}")
+        kind = words_of_kind(model.kind)
+        raise InputError(f"--target and --levels are for a forecaster, not {kind}")
     if isinstance(model, Model):
         return _Steps(model, columns)
     return _Labels(model, columns) if model.reader.features else _LabelsOfTexts(model, columns)

@@ -15,6 +15,7 @@ from ..runtime import Model
 from ..runtime._classifier import Classifier, Regressor
 from ..runtime._forecaster import Forecaster
 from ..runtime._lines import read_numbers
+from ._series_file import read_series
 
 Array = np.ndarray
 
@@ -57,7 +58,7 @@ def _stacks(model: Model, other: Model, path: Path) -> str:
 
 def _forecasters(model: Forecaster, other: Forecaster, path: Path) -> str:
     learnt = model.facts["arguments"]
-    table = read_table(path, text=[learnt["id_col"]])
+    table = read_series(path, learnt["id_col"])
     roles = [[name for name, role in model.reads.items() if role == each] for each in ROLES]
     panel = Panel.from_frame(
         table,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._files import require_apart, require_writable, staged
-from .._model_file import read_model
+from .._model_file import read_model, words_of_kind
 from ..classify import GRUClassifier, GRURegressor
 from ..data import SequenceFrame, read_table
 from ..data._columns import require_columns
@@ -86,7 +86,7 @@ def _answer(path: Path, request: Request) -> None:
         raise InputError("--number and --per-step belong to the training; a saved model knows")
     found = read_model(path).kind
     if found not in _KINDS:
-        raise InputError(f"{path} holds a {found}, which labels no sequences")
+        raise InputError(f"{path} holds {words_of_kind(found)}, which labels no sequences")
     model = _KINDS[found].load(path).set_params(**_column_names(request))
     table = _read(request, model.id_col)
     frame = _sequences(table, model, request)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import require_apart, require_writable, staged
-from ..data import Frequency, Panel, load, read_table, to_frame
+from ..data import Frequency, Panel, to_frame
 from ..data._parquet import is_many
-from ..data._sets import SETS
 from ..errors import InputError
 from ..forecast import GRUForecaster
 from ._judge import Judge, naive_forecasts
 from ._request import Request, column_names, new_model, require_settings_of
 from ._results import band, score_table, sizes_table, write_csv, write_picture
+from ._series_file import read_series
 from ._tensorboard import logged
 from ._terminal import messages, output, searching_bar, training_bar
 
@@ -69,7 +69,7 @@ def _train_and_forecast(request: Request) -> None:
     model = new_model(request)
     if request.ahead and request.future is None:
         raise InputError("--ahead names columns that are known ahead: --future FILE gives them")
-    table = _read(request.file, model.id_col)
+    table = read_series(request.file, model.id_col)
     named = model.id_col in _column_names_of(table)
     panel = _usable(_panel(table, model, request), model, request, named)
     if request.tune is not None:
@@ -92,7 +92,7 @@ def _train_and_forecast(request: Request) -> None:
 def _forecast_with(path: Path, request: Request) -> None:
     model = GRUForecaster.load(path).set_params(**column_names(request))
     require_settings_of(path, model.horizon, request)
-    table = _read(request.file, model.id_col)
+    table = read_series(request.file, model.id_col)
     panel = _panel(table, model, request, model.frequency_)
     _write(model, panel, table, request, save=False)
 
@@ -110,12 +110,6 @@ def _tuned(model: GRUForecaster, panel: Panel, request: Request) -> dict[str, An
     settings = ", ".join(f"{name} {value:.3g}" for name, value in found.settings.items())
     output.print(f"Best of {found.trials} settings, MASE {found.error:.3f}{gain}: {settings}", "")
     return found.settings
-
-
-def _read(file: Path, id_col: str) -> IntoFrame:
-    if str(file) in SETS and not file.exists():
-        return load(str(file))
-    return read_table(file, text=[id_col])
 
 
 def _panel(
@@ -197,7 +191,7 @@ def _write(
 ) -> None:
     import narwhals as nw
 
-    future = None if request.future is None else _read(request.future, model.id_col)
+    future = None if request.future is None else read_series(request.future, model.id_col)
     forecast = model.predict(panel, future=future)
     if panel.clock == "UTC":
         stamps: Any = to_frame({model.time_col: forecast[model.time_col]}, table, panel.clock)

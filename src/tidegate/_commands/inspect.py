@@ -9,12 +9,12 @@ from typing import Any
 
 from .._files import require_apart, require_writable
 from .._inspectable import CanBeInspected
-from .._model_file import read_model
+from .._model_file import read_model, words_of_kind
 from .._text import Source
-from ..data import load, read_table
+from ..data import read_table
 from ..data._columns import require_columns
-from ..data._sets import SETS
 from ..errors import InputError
+from ._series_file import read_series
 from ._terminal import messages, output
 
 
@@ -44,7 +44,8 @@ def run_inspect(request: Request) -> None:
     require_writable(request.out.parent)
     kind = read_model(request.model).kind
     if kind not in _KINDS:
-        raise InputError(f"{request.model} holds a {kind}, which cannot be looked into")
+        holds = words_of_kind(kind)
+        raise InputError(f"{request.model} holds {holds}, which cannot be looked into")
     from ..inspect import report
 
     model, x = _KINDS[kind](request)
@@ -68,8 +69,7 @@ def _forecaster(request: Request) -> tuple[Any, Any]:
     model = GRUForecaster.load(request.model)
     model.set_params(**{name: column for name, column in names.items() if column is not None})
     file = request.input
-    shipped = str(file) in SETS and not file.exists()
-    table = load(str(file)) if shipped else read_table(file, text=[model.id_col])
+    table = read_series(file, model.id_col)
     columns = model._columns()
     if request.freq is None:
         panel = columns.panel_like(table, model.frequency_, model.freq, str(file))

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._model_file import FORMAT
+from .._model_file import FORMAT, words_of_kind
 from ..errors import InputError
 from ..runtime import Model, load
 from ._bounded import parse_json
@@ -201,8 +201,8 @@ def _read_own(path: Path) -> Model:
     model = load(path)
     if not isinstance(model, Model):
         raise InputError(
-            f"{path} holds a {model.kind}, which is more than a stack of layers: it can only be "
-            "converted to another .safetensors file"
+            f"{path} holds {words_of_kind(model.kind)}, which is more than a stack of layers: "
+            "it can only be converted to another .safetensors file"
         )
     return model
 

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from .._model_file import read_model
+from .._model_file import read_model, words_of_kind
 from ..errors import InputError
 
 # Where each kind of file is opened: `from_file` of a class in a module here, imported when asked
@@ -32,7 +32,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     file = read_model(path)
     if file.kind not in _KINDS:
         known = ", ".join(_KINDS)
-        raise InputError(f"{path} holds a {file.kind}, and the runtime knows {known}")
+        raise InputError(f"{path} holds {words_of_kind(file.kind)}, and the runtime knows {known}")
     module, name = _KINDS[file.kind]
     kind = getattr(import_module(f".{module}", __package__), name)
     try:
