@@ -100,8 +100,8 @@ class Model:
         mean = answers.mean(0, dtype=np.float64)
         middle = mean.shape[-1] // 2
         median = mean[..., middle]
-        reach = self.reach * self.believed(scaled)
-        return mean + (self.median(median, scaled.last, reach[:, None]) - median)[..., None]
+        reach = self.reach_of(scaled)
+        return mean + (self.median(median, scaled.last, reach) - median)[..., None]
 
     def median(
         self, correction: np.ndarray, last: np.ndarray, reach: np.ndarray | None = None
@@ -112,6 +112,10 @@ class Model:
         """
         share = self.reach if reach is None else reach
         return share * self.trust * correction + (1 - share) * last
+
+    def reach_of(self, scaled: Scaled) -> np.ndarray:
+        """The reach for each history, (rows, 1)."""
+        return self.reach * self.believed(scaled)[:, None]
 
     def believed(self, scaled: Scaled) -> np.ndarray:
         """How far each history is one to go by, from 0 for a single value to 1, (rows,)."""

@@ -254,17 +254,21 @@ def _naive_error(z: np.ndarray, season_length: int) -> np.ndarray:
 
 
 def _mean_change(z: np.ndarray, lag: int) -> np.ndarray:
-    change = np.abs(z[:, lag:] - z[:, :-lag])
-    known = np.isfinite(change)
-    return np.where(known, change, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+    total, count = _changes(z, lag)
+    return total / np.maximum(count, 1)
 
 
 def _usual_change(z: np.ndarray) -> np.ndarray:
     """Mean absolute change over a step, of few steps mixed with what is usual."""
-    change = np.abs(np.diff(z, axis=1))
+    total, count = _changes(z, 1)
+    return (total + _UNKNOWN_CHANGES * _UNKNOWN_SCALE) / (count + _UNKNOWN_CHANGES)
+
+
+def _changes(z: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
+    """The absolute changes over so many steps, summed, and how many are known."""
+    change = np.abs(z[:, lag:] - z[:, :-lag])
     known = np.isfinite(change)
-    total = np.where(known, change, 0.0).sum(1) + _UNKNOWN_CHANGES * _UNKNOWN_SCALE
-    return total / (known.sum(1) + _UNKNOWN_CHANGES)
+    return np.where(known, change, 0.0).sum(1), known.sum(1)
 
 
 def _cut(numbers: np.ndarray) -> np.ndarray:

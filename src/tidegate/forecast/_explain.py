@@ -163,11 +163,11 @@ def _mean_forecast(
     middle = len(model.quantiles) // 2
     medians = [network(*inputs)[..., middle] for network in networks]
     correction = torch.stack(medians).mean(0).double()
-    reach = model.reach * model.believed(scaled)[:, None]
-    base, last, size, unit, lowest, reach = (
+    base, last, size, unit, lowest = (
         torch.from_numpy(a)
-        for a in (scaled.base, scaled.last, scaled.scale, scaled.unit, scaled.lowest, reach)
+        for a in (scaled.base, scaled.last, scaled.scale, scaled.unit, scaled.lowest)
     )
+    reach = torch.from_numpy(model.reach_of(scaled))
     answer = reach * model.trust * correction + (1 - reach) * last
     z = base + size[:, None] * answer
     z = torch.where(torch.from_numpy(scaled.log)[:, None], torch.exp(z.clamp(-300, 300)), z)
